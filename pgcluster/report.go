@@ -1,0 +1,117 @@
+package pgcluster
+
+import "time"
+
+// Role is what a PostgreSQL is, or, while it is stopped, what its data directory
+// would start as.
+type Role string
+
+// Roles. RoleNone means that there is no data directory.
+const (
+	RoleNone    Role = "none"
+	RolePrimary Role = "primary"
+	RoleStandby Role = "standby"
+)
+
+// Process is the state of the PostgreSQL server process.
+type Process string
+
+// Process states. Crashed means that it ended without having been asked to.
+const (
+	ProcessStopped  Process = "stopped"
+	ProcessCrashed  Process = "crashed"
+	ProcessStarting Process = "starting"
+	ProcessRunning  Process = "running" // answers queries
+)
+
+// Stamp orders the orders that a node receives: an agent refuses one that is
+// below the highest it has made durable.
+type Stamp struct {
+	Epoch uint64 `json:"epoch"` // of the primary that the order is about
+	Term  uint64 `json:"term"`  // Raft term of the leader that gives it
+	Index uint64 `json:"index"` // of the state that justifies it
+}
+
+// Before reports whether s is older than o.
+func (s Stamp) Before(o Stamp) bool {
+	if s.Epoch != o.Epoch {
+		return s.Epoch < o.Epoch
+	}
+	if s.Term != o.Term {
+		return s.Term < o.Term
+	}
+	return s.Index < o.Index
+}
+
+// Sender is one row of pg_stat_replication on the reporting node.
+type Sender struct {
+	Node         NodeID        `json:"node"`
+	Streaming    bool          `json:"streaming"`     // state is streaming, not catchup or backup
+	SyncPriority int           `json:"sync_priority"` // as the walsender itself has loaded it; 0 is asynchronous
+	Flushed      LSN           `json:"flushed"`
+	Replayed     LSN           `json:"replayed"`
+	ReplayLag    time.Duration `json:"replay_lag"`
+}
+
+// Receiver is the standby's side of streaming.
+type Receiver struct {
+	Upstream  NodeID        `json:"upstream"`  // whom the node was told to follow; empty when detached
+	Streaming bool          `json:"streaming"` // a walreceiver is connected
+	HeardAgo  time.Duration `json:"heard_ago"` // since the upstream last sent anything; meaningful only if Streaming
+}
+
+// OrderStatus is how far the agent is with the last order that it accepted.
+type OrderStatus struct {
+	Kind  OrderKind `json:"kind"`
+	Stamp Stamp     `json:"stamp"`
+	Step  string    `json:"step"` // what it is doing, for people
+	Done  bool      `json:"done"`
+	Error string    `json:"error,omitempty"` // of the last attempt; the agent goes on trying
+}
+
+// Report is what an agent says about its node. It is a snapshot of one moment.
+type Report struct {
+	Node     NodeID  `json:"node"`
+	Seq      uint64  `json:"seq"` // grows when anything but a position changes
+	SystemID string  `json:"system_id,omitempty"`
+	Process  Process `json:"process"`
+	Role     Role    `json:"role"`
+
+	// Position is the end of the WAL that is flushed on this node. For a server
+	// that is not running it is known only after a clean shutdown.
+	Position      Position `json:"position"`
+	PositionKnown bool     `json:"position_known"`
+	Replayed      LSN      `json:"replayed"` // standby only
+	Lineage       Lineage  `json:"lineage,omitempty"`
+
+	Pledged   Stamp  `json:"pledged"`   // highest stamp made durable
+	Recruited uint64 `json:"recruited"` // epoch that the node is detached for: pledged, not streaming, not primary
+	Led       uint64 `json:"led"`       // last epoch in which the node became primary
+
+	Receiver Receiver `json:"receiver"`
+	Senders  []Sender `json:"senders,omitempty"`
+
+	SyncNames string `json:"sync_names,omitempty"` // synchronous_standby_names in force
+	Barrier   uint64 `json:"barrier"`              // epoch for which a synchronous commit was acknowledged
+	Open      uint64 `json:"open"`                 // epoch for which ordinary clients may write
+	Stopping  bool   `json:"stopping,omitempty"`   // this node's xpd is being shut down
+
+	Order     OrderStatus `json:"order"`
+	LastError string      `json:"last_error,omitempty"` // from PostgreSQL's own log or a failed probe
+}
+
+// Running reports whether PostgreSQL answers queries.
+func (r Report) Running() bool { return r.Process == ProcessRunning }
+
+// Down reports whether there is certainly no PostgreSQL process.
+func (r Report) Down() bool { return r.Process == ProcessStopped || r.Process == ProcessCrashed }
+
+// Sender returns the walsender that serves id.
+func (r Report) Sender(id NodeID) (Sender, bool) {
+	for _, s := range r.Senders {
+		if s.Node == id {
+			return s, true
+		}
+	}
+	return Sender{}, false
+}
