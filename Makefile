@@ -1,0 +1,78 @@
+# make help lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+.NOTPARALLEL:
+
+GOLANGCI_LINT := v2.15.0
+GOVULNCHECK   := v1.9.0
+TOOLS         := $(CURDIR)/.tools/bin
+
+# Where Go's own installer puts it, for a shell that was not told.
+export PATH := $(PATH):/usr/local/go/bin
+
+# Go finds its caches through HOME, which a bare CI runner may not set.
+ifeq ($(strip $(HOME)),)
+export HOME := $(shell getent passwd "$$(id -u)" | cut -d: -f6)
+endif
+
+# Git refuses to read a checkout that another user owns, and Go would refuse to
+# build there, only because it cannot stamp the version.
+ifneq ($(shell git -C '$(CURDIR)' rev-parse HEAD >/dev/null 2>&1 && echo ok),ok)
+export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
+endif
+
+.PHONY: help
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: deps
+deps: ## install what is missing to run and test: PostgreSQL 15, a C compiler (Go is only checked)
+	@scripts/install-deps.sh
+
+.PHONY: build
+build: ## build bin/xpd and bin/pgctl; static, so that they run on any host
+	CGO_ENABLED=0 go build -o bin/ ./cmd/...
+
+.PHONY: run
+run: deps build ## run a three-node cluster on loopback, data in .local/; Ctrl-C stops it
+	@exec bin/xpd local --dir .local
+
+.PHONY: demo
+demo: deps build ## break a loaded cluster and count what was lost; RATE=300 SEED=1 to choose
+	@exec bin/xpd demo $(if $(RATE),--rate=$(RATE)) $(if $(SEED),--seed=$(SEED))
+
+.PHONY: test
+test: deps ## vet, then every test with the race detector, on real PostgreSQL
+	go vet ./...
+	CGO_ENABLED=1 go test -race -count=1 -timeout 25m ./...
+
+.PHONY: test-short
+test-short: deps ## the tests that are quick, without the race detector
+	go test -short -timeout 10m ./...
+
+.PHONY: lint
+lint: ## lint and check the formatting; builds the linter on first use
+	@scripts/install-tool.sh $(TOOLS) github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT)
+	$(TOOLS)/golangci-lint run
+	$(TOOLS)/golangci-lint fmt --diff
+
+.PHONY: fmt
+fmt: ## format all Go files
+	@scripts/install-tool.sh $(TOOLS) github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT)
+	$(TOOLS)/golangci-lint fmt
+
+.PHONY: vuln
+vuln: ## report known vulnerabilities that the code can reach; needs the network
+	@scripts/install-tool.sh $(TOOLS) golang.org/x/vuln/cmd/govulncheck $(GOVULNCHECK)
+	$(TOOLS)/govulncheck ./...
+
+.PHONY: bench
+bench: deps ## run the Go benchmarks
+	@{ grep -rlE --include='*_test.go' --exclude-dir='.?*' '^func Benchmark' . || true; } | \
+		xargs -r dirname | sort -u | xargs -r go test -run '^$$' -bench . -benchmem
+
+.PHONY: clean
+clean: ## remove what build made; keeps .local/ (data) and .tools/
+	rm -rf bin
