@@ -13,7 +13,7 @@ readonly pg_programs=(postgres initdb pg_ctl pg_rewind pg_basebackup pg_controld
 readonly pg_common_conf=/etc/postgresql-common/createcluster.conf
 
 die() {
-  printf 'install-deps: %s\n' "$@" >&2
+  echo "install-deps: $*" >&2
   exit 1
 }
 
@@ -72,8 +72,8 @@ if ((EUID == 0)); then
 elif sudo -n true 2>/dev/null; then
   as_root=(sudo -n)
 else
-  die "missing packages and neither root nor passwordless sudo; run as root:" \
-    "  apt-get install ${packages[*]}"
+  die "packages are missing, and this is neither root nor passwordless sudo." \
+    $'As root run:\n\n    apt-get install' "${packages[*]}"
 fi
 
 echo "install-deps: installing ${packages[*]}"
