@@ -1,0 +1,116 @@
+package pgtest
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+const debianBinDir = "/usr/lib/postgresql/15/bin"
+
+// BinDir returns the folder of PostgreSQL 15's programs. Without them, or without
+// an OS user that may run them, the test is skipped, or fails if CI=true.
+func BinDir(t testing.TB) string {
+	t.Helper()
+	dir, err := binDir()
+	if err == nil {
+		_, err = Credential()
+	}
+	if err == nil {
+		return dir
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal(err)
+	}
+	t.Skip(err)
+	return ""
+}
+
+func binDir() (string, error) {
+	for _, dir := range append([]string{debianBinDir}, filepath.SplitList(os.Getenv("PATH"))...) {
+		out, err := exec.Command(filepath.Join(dir, "initdb"), "--version").Output() //nolint:noctx // ends at once
+		if err == nil && strings.Contains(string(out), ") 15.") {
+			return dir, nil
+		}
+	}
+	return "", errors.New("PostgreSQL 15 is not installed: run make deps, or apt-get install postgresql-15")
+}
+
+// OSUser returns the OS user that PostgreSQL must run as: "postgres" if this
+// process is root, whom PostgreSQL refuses, else "" for the user of this process.
+func OSUser() string {
+	if os.Geteuid() == 0 {
+		return "postgres"
+	}
+	return ""
+}
+
+// Credential returns the identity of OSUser for a child process, or nil if it is
+// the one of this process.
+func Credential() (*syscall.Credential, error) {
+	name := OSUser()
+	if name == "" {
+		return nil, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL does not run as root and there is no user %q: run make deps: %w", name, err)
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("user id of %s: %w", name, err)
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("group id of %s: %w", name, err)
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+}
+
+// Ports are handed out below the range that Linux takes for outgoing
+// connections, so that none of those is in the way later.
+const (
+	portMin    = 15000
+	portMax    = 32000
+	portStride = 89 // between processes whose ids are neighbours
+)
+
+//nolint:gochecknoglobals // no two tests of a process may get the same port
+var (
+	portsTaken atomic.Uint32
+	portsBase  = sync.OnceValue(func() uint32 { return uint32(os.Getpid()) * portStride })
+)
+
+// FreePorts returns n TCP ports of loopback that nobody listens on. No port is
+// returned twice in one process, and test processes that run side by side start
+// at different places.
+func FreePorts(t testing.TB, n int) []int {
+	t.Helper()
+	var ports []int
+	for range portMax - portMin {
+		if len(ports) == n {
+			return ports
+		}
+		port := portMin + int((portsBase()+portsTaken.Add(1))%(portMax-portMin))
+		ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue
+		}
+		if err := ln.Close(); err != nil {
+			t.Fatal(err)
+		}
+		ports = append(ports, port)
+	}
+	t.Fatalf("found %d free ports, want %d", len(ports), n)
+	return nil
+}
