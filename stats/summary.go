@@ -57,11 +57,15 @@ func (s Summary) Variance() Number {
 	return number(deviations / float64(s.N-1))
 }
 
-// deviations is the sum of squared deviations from the mean, which rounding can
-// make negative. FMA spares the rounding of the product of which hardly anything
-// is left after the subtraction.
+// deviations is the sum of squared deviations from the mean, (N·SumSquares - Sum²)/N,
+// which the rounding of the sums can make negative. Hardly anything may be left of
+// the two products after the subtraction, so FMA adds back what rounding took from
+// them: from sums of whole numbers it is right to the last digits.
 func (s Summary) deviations() float64 {
-	return math.FMA(-s.Sum, s.Sum/float64(s.N), s.SumSquares)
+	n := float64(s.N)
+	scaled, squared := n*s.SumSquares, s.Sum*s.Sum
+	lost := math.FMA(n, s.SumSquares, -scaled) - math.FMA(s.Sum, s.Sum, -squared)
+	return (scaled - squared + lost) / n
 }
 
 func (s Summary) validate(field string) error {

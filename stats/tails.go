@@ -64,12 +64,13 @@ func studentCritical(alpha, df float64) float64 {
 	return t
 }
 
-// fisher maps z to the t with the same tail, to third order in 1/df (Abramowitz
+// fisher maps z to the t with the same tail, to fourth order in 1/df (Abramowitz
 // and Stegun 1964, formula 26.7.5, after Fisher and Cornish).
 func fisher(z, df float64) float64 {
 	z2 := z * z
 	g1 := z * (z2 + 1) / 4
 	g2 := z * ((5*z2+16)*z2 + 3) / 96
 	g3 := z * (((3*z2+19)*z2+17)*z2 - 15) / 384
-	return z + (g1+(g2+g3/df)/df)/df
+	g4 := z * ((((79*z2+776)*z2+1482)*z2-1920)*z2 - 945) / 92160
+	return z + (g1+(g2+(g3+g4/df)/df)/df)/df
 }
