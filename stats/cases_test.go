@@ -44,7 +44,7 @@ func (tol tolerance) check(t *testing.T, wants ...want) {
 			}
 		case !w.got.Defined:
 			t.Errorf("%s is undefined, want %g", w.name, *w.want)
-		case math.Abs(w.got.Value-*w.want) > max(tol.Abs, tol.Rel*math.Abs(*w.want)):
+		case !(math.Abs(w.got.Value-*w.want) <= max(tol.Abs, tol.Rel*math.Abs(*w.want))): // NaN fails
 			t.Errorf("%s = %.17g, want %.17g", w.name, w.got.Value, *w.want)
 		}
 	}

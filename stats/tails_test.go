@@ -27,7 +27,7 @@ func TestStudentTwoSided(t *testing.T) {
 		{50, math.MaxFloat64, 0},
 	}
 	for _, tt := range tests {
-		if got := studentTwoSided(-tt.t, tt.df); math.Abs(got-tt.want) > 1e-11*tt.want {
+		if got := studentTwoSided(-tt.t, tt.df); !(math.Abs(got-tt.want) <= 1e-11*tt.want) {
 			t.Errorf("studentTwoSided(%g, %g) = %.17g, want %.17g", -tt.t, tt.df, got, tt.want)
 		}
 	}
@@ -47,7 +47,7 @@ func TestStudentCritical(t *testing.T) {
 		{1e9, 0.05, 1.9599639869123254},
 	}
 	for _, tt := range tests {
-		if got := studentCritical(tt.alpha, tt.df); math.Abs(got-tt.want) > 1e-11*tt.want {
+		if got := studentCritical(tt.alpha, tt.df); !(math.Abs(got-tt.want) <= 1e-11*tt.want) {
 			t.Errorf("studentCritical(%g, %g) = %.17g, want %.17g", tt.alpha, tt.df, got, tt.want)
 		}
 	}
@@ -70,7 +70,7 @@ func TestStudentCritical_inverse(t *testing.T) {
 func TestNormalTails(t *testing.T) {
 	t.Parallel()
 	for _, alpha := range []float64{0.999, 0.5, 0.05, 1e-6, 1e-40, 1e-300} {
-		if got := normalTwoSided(normalCritical(alpha)); math.Abs(got-alpha) > 1e-11*alpha {
+		if got := normalTwoSided(normalCritical(alpha)); !(math.Abs(got-alpha) <= 1e-11*alpha) {
 			t.Errorf("tail of the critical value for %g is %g", alpha, got)
 		}
 	}
