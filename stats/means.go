@@ -24,8 +24,8 @@ type MeanTest struct {
 //     own standard errors away from zero.
 //
 // Undefined are the difference if a treatment has no units, the test and both
-// intervals if one has fewer than two or neither varies, and the lift if the
-// control mean is zero. Sums that no units can have and an alpha outside (0, 1)
+// intervals if one has fewer than two or neither varies, the lift if the control
+// mean is zero, and its interval also if all of treatment's values are. Sums that no units can have and an alpha outside (0, 1)
 // are an [*InvalidError].
 func WelchT(control, treatment Summary, alpha float64) (MeanTest, error) {
 	if err := control.validate("control"); err != nil {
