@@ -23,6 +23,14 @@ ifneq ($(shell git -C '$(CURDIR)' rev-parse HEAD >/dev/null 2>&1 && echo ok),ok)
 export GOFLAGS := $(strip $(GOFLAGS) -buildvcs=false)
 endif
 
+# As root, PostgreSQL runs as user postgres, who must reach what is made here even
+# where the caller's umask is private.
+REACHABLE := umask 022;
+
+# Where make run keeps its data. User postgres must be able to reach it: as root in
+# a checkout below /root, name another folder.
+LOCAL_DIR ?= .local
+
 .PHONY: help
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,44 +41,44 @@ deps: ## install what is missing to run and test: PostgreSQL 15, a C compiler (G
 
 .PHONY: build
 build: ## build bin/xpd and bin/pgctl; static, so that they run on any host
-	CGO_ENABLED=0 go build -o bin/ ./cmd/...
+	$(REACHABLE) CGO_ENABLED=0 go build -o bin/ ./cmd/...
 
 .PHONY: run
-run: deps build ## run a three-node cluster on loopback, data in .local/; Ctrl-C stops it
-	@exec bin/xpd local --dir .local
+run: deps build ## run a three-node cluster on loopback, data in .local/ or LOCAL_DIR=folder; Ctrl-C stops it
+	@$(REACHABLE) exec bin/xpd local --dir '$(LOCAL_DIR)'
 
 .PHONY: demo
 demo: deps build ## break a loaded cluster and count what was lost; RATE=300 SEED=1 to choose
-	@exec bin/xpd demo $(if $(RATE),--rate=$(RATE)) $(if $(SEED),--seed=$(SEED))
+	@$(REACHABLE) exec bin/xpd demo $(if $(RATE),--rate=$(RATE)) $(if $(SEED),--seed=$(SEED))
 
 .PHONY: test
 test: deps ## vet, then every test with the race detector, on real PostgreSQL
 	go vet -tags=e2e ./...
-	CGO_ENABLED=1 go test -tags=e2e -race -count=1 -timeout 25m ./...
+	$(REACHABLE) CGO_ENABLED=1 go test -tags=e2e -race -count=1 -timeout 25m ./...
 
 .PHONY: test-short
 test-short: deps ## the tests that are quick, without the race detector
-	go test -short -timeout 10m ./...
+	$(REACHABLE) go test -tags=e2e -short -timeout 10m ./...
 
 .PHONY: lint
 lint: ## lint and check the formatting; builds the linter on first use
-	@scripts/install-tool.sh $(TOOLS) github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT)
-	$(TOOLS)/golangci-lint run
-	$(TOOLS)/golangci-lint fmt --diff
+	@scripts/install-tool.sh '$(TOOLS)' github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT)
+	'$(TOOLS)'/golangci-lint run
+	'$(TOOLS)'/golangci-lint fmt --diff
 
 .PHONY: fmt
 fmt: ## format all Go files
-	@scripts/install-tool.sh $(TOOLS) github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT)
-	$(TOOLS)/golangci-lint fmt
+	@scripts/install-tool.sh '$(TOOLS)' github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT)
+	'$(TOOLS)'/golangci-lint fmt
 
 .PHONY: vuln
 vuln: ## report known vulnerabilities that the code can reach; needs the network
-	@scripts/install-tool.sh $(TOOLS) golang.org/x/vuln/cmd/govulncheck $(GOVULNCHECK)
-	$(TOOLS)/govulncheck ./...
+	@scripts/install-tool.sh '$(TOOLS)' golang.org/x/vuln/cmd/govulncheck $(GOVULNCHECK)
+	'$(TOOLS)'/govulncheck ./...
 
 .PHONY: bench
 bench: deps ## run the Go benchmarks
-	@{ grep -rlE --include='*_test.go' --exclude-dir='.?*' '^func Benchmark' . || true; } | \
+	@$(REACHABLE) { grep -rlE --include='*_test.go' --exclude-dir='.?*' '^func Benchmark' . || true; } | \
 		xargs -r dirname | sort -u | xargs -r go test -run '^$$' -bench . -benchmem
 
 .PHONY: clean
