@@ -46,6 +46,7 @@ type Order struct {
 	SystemID string  `json:"system_id,omitempty"` // of the cluster; checked against the data directory
 	Upstream NodeID  `json:"upstream,omitempty"`  // follow
 	Lineage  Lineage `json:"lineage,omitempty"`   // follow: the upstream's
+	Reclone  bool    `json:"reclone,omitempty"`   // follow: the local data has a history that no position betrays
 	Sync     SyncSet `json:"sync"`                // lead
 	Barrier  bool    `json:"barrier,omitempty"`   // lead
 	Open     bool    `json:"open,omitempty"`      // lead

@@ -87,14 +87,18 @@ func (l Lineage) Current() Timeline {
 	return l[len(l)-1].Child
 }
 
+// Has reports whether the chain passes through timeline t or ends in it.
+func (l Lineage) Has(t Timeline) bool {
+	_, left := l.Left(t)
+	return left || t == l.Current()
+}
+
 // Holds reports whether a node whose WAL ends at p can follow a primary of this
 // lineage without a rewind: p's timeline is on the chain and p is not past the
 // point where the chain left that timeline.
 func (l Lineage) Holds(p Position) bool {
-	for _, s := range l {
-		if s.Parent == p.Timeline {
-			return p.LSN <= s.At
-		}
+	if at, left := l.Left(p.Timeline); left {
+		return p.LSN <= at
 	}
 	return p.Timeline == l.Current()
 }

@@ -65,8 +65,14 @@ type OrderStatus struct {
 	Kind  OrderKind `json:"kind"`
 	Stamp Stamp     `json:"stamp"`
 	Step  string    `json:"step"` // what it is doing, for people
-	Done  bool      `json:"done"`
-	Error string    `json:"error,omitempty"` // of the last attempt; the agent goes on trying
+
+	// Of a follow order:
+	Upstream NodeID   `json:"upstream,omitempty"`
+	Timeline Timeline `json:"timeline,omitempty"` // that the ordered lineage ends in
+	Reclone  bool     `json:"reclone,omitempty"`
+
+	Done  bool   `json:"done"`
+	Error string `json:"error,omitempty"` // of the last attempt; the agent goes on trying
 }
 
 // Report is what an agent says about its node. It is a snapshot of one moment.
@@ -93,6 +99,7 @@ type Report struct {
 
 	SyncNames string `json:"sync_names,omitempty"` // synchronous_standby_names in force
 	Barrier   uint64 `json:"barrier"`              // epoch for which a synchronous commit was acknowledged
+	BarrierAt LSN    `json:"barrier_at"`           // end of that commit's WAL, or later
 	Open      uint64 `json:"open"`                 // epoch for which ordinary clients may write
 	Stopping  bool   `json:"stopping,omitempty"`   // this node's xpd is being shut down
 

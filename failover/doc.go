@@ -1,0 +1,45 @@
+// Package failover decides who is primary of a PostgreSQL cluster, whom it waits
+// for before it acknowledges a commit, and how the role moves.
+//
+// It is a pure state machine. Step reads the State that Raft agreed on and a View
+// of the nodes and returns the next State and the orders that follow from it. It
+// does no I/O, starts no goroutine and reads no clock, so that tests and a
+// simulator drive every path. The driver (failover/controller) saves a changed
+// state before it sends the orders that rest on it.
+//
+// # Safety
+//
+// No clock is trusted. With synchronous_standby_names = ANY k (S) and n = |S|, a
+// failover recruits n-k+1 members of S: each makes a pledge to the next epoch
+// durable and cuts its stream for good. Whichever they are, one of them has every
+// acknowledged commit, and too few are left for the old primary to acknowledge
+// another. The old primary itself, stopped and pledged, is as good as all of them.
+//
+// Invariants, checked after every step of the histories in failovertest:
+//
+//	I1  the epoch only grows; an agent refuses orders below its durable stamp
+//	I2  a primary opens to clients only in state open(epoch) held by it
+//	I3  with (S, k) in force on an open primary and (R, q) to recruit:
+//	    k + q > |S ∪ R| and one of the sets contains the other
+//	I4  a member of S never streams from an epoch below its pledge
+//	I5  k = 0 only before the first open, while nothing was acknowledged
+//	I6  a candidate is at or above the floor and on its lineage
+//
+// # Operations
+//
+//	bootstrap   init ──────────────────────► barrier ─► open
+//	failover    recruit ─────► promote ────► barrier ─► open
+//	switchover  checkpoint ─► stop ─► promote ─► barrier ─► open
+//
+// A promotion that fails moves to recruit with the next epoch. A switchover that
+// fails after the stop moves to recruit too, where the old primary is the first
+// choice. Nothing is acknowledged to clients between the first phase that closes
+// the primary and open, which is what makes every step repeatable.
+//
+// # Changing the sync set
+//
+// A member is added in Raft first and in PostgreSQL second; it is removed in
+// PostgreSQL first and in Raft second, once the remaining members hold everything
+// that only the removed one may have acknowledged (Sync.Mark). So the set that a
+// failover recruits from always contains the set in force.
+package failover

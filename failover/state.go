@@ -1,0 +1,187 @@
+package failover
+
+import (
+	"slices"
+	"time"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// State is what the cluster has agreed on. It is replicated through Raft and is
+// the only thing that decisions survive in.
+type State struct {
+	Members  []pgcluster.Member `json:"members"`
+	SystemID string             `json:"system_id,omitempty"` // of PostgreSQL; set once, then initdb never runs again
+	Primary  Primary            `json:"primary"`             // the last that was opened, or is being made
+	Sync     Sync               `json:"sync"`
+	Floor    pgcluster.Position `json:"floor"` // no candidate below it is ever promoted
+	Lineage  pgcluster.Lineage  `json:"lineage,omitempty"`
+	Epochs   []Epoch            `json:"epochs,omitempty"` // those that were opened, oldest first
+	Op       *Operation         `json:"op,omitempty"`
+	Ops      uint64             `json:"ops"` // operations begun so far
+	History  []Event            `json:"history,omitempty"`
+}
+
+// Access says whether ordinary clients may write to the primary.
+type Access string
+
+// Access to the primary.
+const (
+	AccessClosed Access = "closed"
+	AccessOpen   Access = "open"
+)
+
+// Primary is a node's term as primary.
+type Primary struct {
+	Node   pgcluster.NodeID `json:"node,omitempty"`
+	Epoch  uint64           `json:"epoch"`
+	Access Access           `json:"access"`
+}
+
+// Sync is the synchronous replication rule as recorded.
+type Sync struct {
+	// Durable is the rule that a failover recruits by. It contains every member
+	// that may have acknowledged a commit alone.
+	Durable pgcluster.SyncSet `json:"durable"`
+	// Pending, if set, is Durable less one member, on its way into PostgreSQL.
+	Pending *pgcluster.SyncSet `json:"pending,omitempty"`
+	// Mark is the LSN that K members of Pending must have flushed before Pending
+	// becomes Durable; zero until the removed member no longer counts.
+	Mark pgcluster.LSN `json:"mark"`
+}
+
+// target is the rule that PostgreSQL should have in force.
+func (s Sync) target() pgcluster.SyncSet {
+	if s.Pending != nil {
+		return *s.Pending
+	}
+	return s.Durable
+}
+
+// Epoch records an opened epoch.
+type Epoch struct {
+	Epoch    uint64             `json:"epoch"`
+	Node     pgcluster.NodeID   `json:"node"`
+	Timeline pgcluster.Timeline `json:"timeline"`
+}
+
+// Kind is why an operation runs.
+type Kind string
+
+// Kinds of operations.
+const (
+	KindBootstrap  Kind = "bootstrap"
+	KindFailover   Kind = "failover"
+	KindSwitchover Kind = "switchover"
+)
+
+// Phase is the step an operation is in.
+type Phase string
+
+// Phases; doc.go shows in which order each kind passes through them.
+const (
+	PhaseInit       Phase = "init"
+	PhaseCheckpoint Phase = "checkpoint"
+	PhaseStop       Phase = "stop"
+	PhaseRecruit    Phase = "recruit"
+	PhasePromote    Phase = "promote"
+	PhaseBarrier    Phase = "barrier"
+)
+
+// Operation is a change of primary under way.
+type Operation struct {
+	ID    uint64           `json:"id"`
+	Kind  Kind             `json:"kind"`
+	Epoch uint64           `json:"epoch"` // that it will open
+	Phase Phase            `json:"phase"`
+	From  pgcluster.NodeID `json:"from,omitempty"` // the primary of the last opened epoch
+	To    pgcluster.NodeID `json:"to,omitempty"`   // chosen; durable from PhasePromote on
+	// InPlace prefers restarting From where too few standbys run to fail over to.
+	InPlace bool `json:"in_place,omitempty"`
+	// Sync will be in force in the new epoch.
+	Sync pgcluster.SyncSet `json:"sync"`
+	// Tried are nodes that were chosen in earlier epochs of this operation and
+	// failed. Each was at or above the floor when chosen.
+	Tried  []pgcluster.NodeID `json:"tried,omitempty"`
+	Reason string             `json:"reason"`
+	Began  time.Time          `json:"began"`
+	Steps  []PhaseTime        `json:"steps"`
+}
+
+// PhaseTime is when a phase was entered, by the clock of the leader of that time.
+type PhaseTime struct {
+	Phase Phase     `json:"phase"`
+	Epoch uint64    `json:"epoch"`
+	At    time.Time `json:"at"`
+}
+
+// Event is a line of the cluster's history.
+type Event struct {
+	At     time.Time        `json:"at"`
+	Epoch  uint64           `json:"epoch"`
+	Kind   string           `json:"kind"` // bootstrap, failover, switchover, aborted, grow, shrink
+	Node   pgcluster.NodeID `json:"node,omitempty"`
+	From   pgcluster.NodeID `json:"from,omitempty"`
+	Reason string           `json:"reason"`
+	Took   time.Duration    `json:"took_ns,omitempty"` // from the decision to open
+	Steps  []PhaseTime      `json:"steps,omitempty"`
+}
+
+// Bounds of what State remembers.
+const (
+	maxHistory = 200
+	maxEpochs  = 200
+)
+
+// clone returns a copy whose pointers and slices Step may change.
+func (s State) clone() State {
+	s.Epochs = slices.Clone(s.Epochs)
+	s.History = slices.Clone(s.History)
+	if s.Sync.Pending != nil {
+		p := *s.Sync.Pending
+		s.Sync.Pending = &p
+	}
+	if s.Op != nil {
+		op := *s.Op
+		op.Tried = slices.Clone(op.Tried)
+		op.Steps = slices.Clone(op.Steps)
+		s.Op = &op
+	}
+	return s
+}
+
+func (s *State) record(e Event) {
+	s.History = append(s.History, e)
+	if over := len(s.History) - maxHistory; over > 0 {
+		s.History = slices.Delete(s.History, 0, over)
+	}
+}
+
+// Member returns the member called id.
+func (s State) Member(id pgcluster.NodeID) (pgcluster.Member, bool) {
+	i := slices.IndexFunc(s.Members, func(m pgcluster.Member) bool { return m.ID == id })
+	if i < 0 {
+		return pgcluster.Member{}, false
+	}
+	return s.Members[i], true
+}
+
+// opened reports whether clients were ever let in during epoch. Epochs too old to
+// be remembered count as opened.
+func (s State) opened(epoch uint64) bool {
+	if len(s.Epochs) == 0 {
+		return false
+	}
+	if len(s.Epochs) == maxEpochs && epoch < s.Epochs[0].Epoch {
+		return true
+	}
+	return slices.ContainsFunc(s.Epochs, func(e Epoch) bool { return e.Epoch == epoch })
+}
+
+func (op *Operation) enter(ph Phase, v View) {
+	op.Phase = ph
+	op.Steps = append(op.Steps, PhaseTime{Phase: ph, Epoch: op.Epoch, At: v.Wall})
+	if over := len(op.Steps) - maxHistory; over > 0 {
+		op.Steps = slices.Delete(op.Steps, 0, over)
+	}
+}

@@ -1,0 +1,312 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// Step returns the state that follows s under v, and the orders to send once that
+// state is durable. Orders are goals: Step repeats them until a report shows that
+// they took effect. Their stamps carry the epoch only; the sender adds the Raft
+// term and the index of the state.
+func Step(s State, v View, p Policy) (State, []pgcluster.Order) {
+	d := decision{s: s.clone(), v: v, p: p}
+	switch {
+	case s.Op == nil && s.SystemID == "":
+		d.beginBootstrap()
+	case s.Op == nil:
+		d.steady()
+	default:
+		d.operation()
+	}
+	return d.s, d.orders
+}
+
+// decision is one run of Step: the state as it becomes, and the orders so far.
+type decision struct {
+	s      State
+	v      View
+	p      Policy
+	orders []pgcluster.Order
+}
+
+func (d *decision) operation() {
+	switch d.s.Op.Phase {
+	case PhaseInit:
+		d.init()
+	case PhaseCheckpoint:
+		d.checkpoint()
+	case PhaseStop:
+		d.stop()
+	case PhaseRecruit:
+		d.recruit()
+	case PhasePromote:
+		d.promote()
+	case PhaseBarrier:
+		d.barrier()
+	default:
+		panic(fmt.Sprintf("failover: invalid phase %q", d.s.Op.Phase))
+	}
+}
+
+// order appends an order for the epoch that is being opened, or is open.
+func (d *decision) order(o pgcluster.Order) {
+	o.Stamp.Epoch = d.s.Primary.Epoch
+	if op := d.s.Op; op != nil && op.Phase != PhaseCheckpoint {
+		o.Stamp.Epoch = op.Epoch
+	}
+	o.SystemID = d.s.SystemID
+	d.orders = append(d.orders, o)
+}
+
+func (d *decision) begin(op Operation, ph Phase) {
+	d.s.Ops++
+	op.ID = d.s.Ops
+	op.Epoch = d.s.Primary.Epoch + 1
+	op.Began = d.v.Wall
+	d.s.Op = &op
+	d.s.Op.enter(ph, d.v)
+}
+
+// beginBootstrap chooses where initdb will run. It waits for every member, so that
+// a node that already holds data is seen before another is made from nothing.
+func (d *decision) beginBootstrap() {
+	for _, m := range d.s.Members {
+		r, ok := d.v.report(m.ID, d.p)
+		if !ok || r.Role != pgcluster.RoleNone {
+			return
+		}
+	}
+	if len(d.s.Members) == 0 {
+		return
+	}
+	d.begin(Operation{Kind: KindBootstrap, To: d.s.Members[0].ID, Reason: "first start of the cluster"}, PhaseInit)
+	d.s.Primary.Access = AccessClosed
+}
+
+func (d *decision) init() {
+	op := d.s.Op
+	r, ok := d.v.report(op.To, d.p)
+	if ok && r.SystemID != "" && r.Running() && r.Role == pgcluster.RolePrimary && r.Order.Done {
+		d.s.SystemID = r.SystemID
+		op.enter(PhaseBarrier, d.v)
+		d.barrier()
+		return
+	}
+	d.order(pgcluster.Order{Node: op.To, Kind: pgcluster.OrderInit})
+}
+
+// recruit collects pledges until whoever is chosen is sure to have every
+// acknowledged commit and nobody can acknowledge another in an older epoch.
+func (d *decision) recruit() {
+	op := d.s.Op
+	if op.InPlace && d.v.silentFor(op.From) >= d.p.Silence {
+		op.InPlace = false
+	}
+	if to, ok := d.choose(); ok {
+		d.promoteTo(to)
+		d.promote()
+		return
+	}
+	for _, m := range d.s.Members {
+		if op.InPlace && m.ID != op.From {
+			continue
+		}
+		if r, ok := d.v.report(m.ID, d.p); ok && r.Role != pgcluster.RoleNone && r.Recruited != op.Epoch {
+			d.order(pgcluster.Order{Node: m.ID, Kind: pgcluster.OrderRecruit})
+		}
+	}
+}
+
+// promoteTo makes the choice of a candidate part of the state. What it holds
+// becomes the floor: everything acknowledged so far is at or below it.
+func (d *decision) promoteTo(to pgcluster.NodeID) {
+	op := d.s.Op
+	op.To = to
+	if r, ok := d.v.report(to, d.p); ok && r.PositionKnown && r.Position.Compare(d.s.Floor) > 0 {
+		d.s.Floor = r.Position
+	}
+	op.Sync = d.nextSync(to)
+	op.enter(PhasePromote, d.v)
+}
+
+// nextSync returns the rule that the new primary presets: the members that were
+// durable and are there, without the new primary itself. It may have too few
+// members to satisfy K; barrier mends that when others follow.
+func (d *decision) nextSync(to pgcluster.NodeID) pgcluster.SyncSet {
+	next := pgcluster.SyncSet{K: quorum(len(d.s.Members))}
+	for _, id := range d.s.Sync.Durable.Members {
+		if _, ok := d.v.standby(id, d.p); ok && id != to {
+			next = next.With(id)
+		}
+	}
+	if len(next.Members) >= next.K {
+		return next
+	}
+	next.Members = nil
+	for _, m := range d.s.Members {
+		if m.ID != to {
+			next = next.With(m.ID)
+		}
+	}
+	return next
+}
+
+func (d *decision) promote() {
+	op := d.s.Op
+	r, ok := d.v.report(op.To, d.p)
+	switch {
+	case ok && r.Running() && r.Role == pgcluster.RolePrimary && r.Led == op.Epoch:
+		op.enter(PhaseBarrier, d.v)
+		d.barrier()
+		return
+	case d.v.silentFor(op.To) >= d.p.Silence:
+		d.retry(fmt.Sprintf("%s fell silent while it was promoted", op.To))
+		return
+	case ok && r.Led == op.Epoch && r.Down():
+		d.retry(fmt.Sprintf("PostgreSQL on %s died while it was promoted", op.To))
+		return
+	case ok && r.Role == pgcluster.RoleStandby && d.v.Now-d.v.PhaseSince >= d.p.PromoteWait:
+		d.retry(fmt.Sprintf("%s was not promoted within %s", op.To, d.p.PromoteWait))
+		return
+	}
+	d.lead(op.To, op.Sync, true, false)
+	if !ok || r.Role != pgcluster.RoleStandby {
+		return
+	}
+	// Re-pointed before the promotion, a standby acknowledges the barrier sooner.
+	for _, id := range op.Sync.Members {
+		if f, ok := d.v.standby(id, d.p); ok && f.Recruited == op.Epoch && f.Position.Compare(r.Position) <= 0 {
+			d.follow(id, f, op.To, r.Lineage)
+		}
+	}
+}
+
+// retry gives up on the chosen node and recruits again, one epoch higher.
+func (d *decision) retry(reason string) {
+	op := d.s.Op
+	if op.To != op.From {
+		op.Tried = append(op.Tried, op.To)
+	}
+	op.To, op.InPlace = "", false
+	op.Kind = KindFailover
+	op.Epoch++
+	op.Reason = reason
+	op.enter(PhaseRecruit, d.v)
+	d.recruit()
+}
+
+// barrier waits until a commit of the new primary is acknowledged by its sync set,
+// and brings the other nodes to follow it meanwhile.
+func (d *decision) barrier() {
+	op := d.s.Op
+	r, ok := d.v.report(op.To, d.p)
+	switch {
+	case op.Kind == KindBootstrap && ok && r.Down() && r.Led == op.Epoch:
+		op.Epoch++ // nothing was ever acknowledged: the same node starts once more
+		op.enter(PhaseBarrier, d.v)
+	case op.Kind == KindBootstrap && !ok:
+		return
+	case d.v.silentFor(op.To) >= d.p.Silence:
+		d.retry(fmt.Sprintf("%s fell silent before its barrier", op.To))
+		return
+	case ok && r.Down():
+		d.retry(fmt.Sprintf("PostgreSQL on %s died before its barrier", op.To))
+		return
+	case !ok:
+		return
+	}
+	if next, changed := d.syncFromSenders(r); changed {
+		op.Sync = next
+	}
+	if op.Sync.K > 0 && r.Running() && r.Barrier == op.Epoch && r.SyncNames == op.Sync.Names() &&
+		flushed(r, op.Sync, r.BarrierAt) >= op.Sync.K {
+		d.open(r)
+		return
+	}
+	d.lead(op.To, op.Sync, op.Sync.K > 0, false)
+	d.followers(op.To, r)
+}
+
+// flushed counts the members of sync that have flushed up to at.
+func flushed(r pgcluster.Report, sync pgcluster.SyncSet, at pgcluster.LSN) int {
+	n := 0
+	for _, id := range sync.Members {
+		if s, ok := r.Sender(id); ok && s.Flushed >= at {
+			n++
+		}
+	}
+	return n
+}
+
+// syncFromSenders replaces a preset sync set that nobody satisfies by the nodes
+// that do stream from the new primary.
+func (d *decision) syncFromSenders(r pgcluster.Report) (pgcluster.SyncSet, bool) {
+	now := pgcluster.SyncSet{K: quorum(len(d.s.Members))}
+	served := 0
+	for _, m := range d.s.Members {
+		s, ok := r.Sender(m.ID)
+		if !ok || !s.Streaming {
+			continue
+		}
+		now = now.With(m.ID)
+		if d.s.Op.Sync.Has(m.ID) {
+			served++
+		}
+	}
+	if len(now.Members) < now.K || (d.s.Op.Sync.K > 0 && served >= d.s.Op.Sync.K) {
+		return pgcluster.SyncSet{}, false
+	}
+	return now, !now.Equal(d.s.Op.Sync)
+}
+
+func (d *decision) open(r pgcluster.Report) {
+	op := d.s.Op
+	d.s.Primary = Primary{Node: op.To, Epoch: op.Epoch, Access: AccessOpen}
+	d.s.Sync = Sync{Durable: op.Sync}
+	d.s.Lineage = r.Lineage
+	d.s.Floor = pgcluster.Position{Timeline: r.Lineage.Current(), LSN: r.BarrierAt}
+	d.s.Epochs = append(d.s.Epochs, Epoch{Epoch: op.Epoch, Node: op.To, Timeline: r.Lineage.Current()})
+	if over := len(d.s.Epochs) - maxEpochs; over > 0 {
+		d.s.Epochs = d.s.Epochs[over:]
+	}
+	op.Steps = append(op.Steps, PhaseTime{Phase: "open", Epoch: op.Epoch, At: d.v.Wall})
+	d.s.record(Event{
+		At: d.v.Wall, Epoch: op.Epoch, Kind: string(op.Kind), Node: op.To, From: op.From,
+		Reason: op.Reason, Took: max(0, d.v.Wall.Sub(op.Began)).Round(time.Millisecond), Steps: op.Steps,
+	})
+	d.s.Op = nil
+	d.lead(d.s.Primary.Node, op.Sync, true, true)
+}
+
+// lead orders id to be primary.
+func (d *decision) lead(id pgcluster.NodeID, sync pgcluster.SyncSet, barrier, open bool) {
+	d.order(pgcluster.Order{Node: id, Kind: pgcluster.OrderLead, Sync: sync, Barrier: barrier, Open: open})
+}
+
+// followers orders every node but primary to follow it. r is the primary's report.
+func (d *decision) followers(primary pgcluster.NodeID, r pgcluster.Report) {
+	for _, m := range d.s.Members {
+		if f, ok := d.v.report(m.ID, d.p); ok && m.ID != primary {
+			d.follow(m.ID, f, primary, r.Lineage)
+		}
+	}
+}
+
+// follow orders id to follow upstream, unless it accepted just that already and
+// goes on by itself. A node that was primary in an epoch that never opened has a
+// timeline of its own that no position betrays: it is cloned.
+func (d *decision) follow(id pgcluster.NodeID, r pgcluster.Report, upstream pgcluster.NodeID, l pgcluster.Lineage) {
+	epoch := d.s.Primary.Epoch
+	if d.s.Op != nil {
+		epoch = d.s.Op.Epoch
+	}
+	reclone := r.Led != 0 && r.Led != epoch && !d.s.opened(r.Led)
+	settled := r.Order.Kind == pgcluster.OrderFollow && r.Order.Stamp.Epoch == epoch &&
+		r.Order.Upstream == upstream && r.Order.Timeline == l.Current() && r.Order.Reclone == reclone
+	if !settled {
+		d.order(pgcluster.Order{Node: id, Kind: pgcluster.OrderFollow, Upstream: upstream, Lineage: l, Reclone: reclone})
+	}
+}

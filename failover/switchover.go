@@ -1,0 +1,132 @@
+package failover
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// RefusedError reports a request that the state of the cluster forbids, and why.
+type RefusedError struct{ Reason string }
+
+// Error returns the reason.
+func (e *RefusedError) Error() string { return "refused: " + e.Reason }
+
+// Switchover returns the state in which the role begins to move to node to, or to
+// the standby that is furthest if to is empty. It returns a *RefusedError if the
+// move could not be done at once and without loss.
+func Switchover(s State, v View, p Policy, to pgcluster.NodeID, reason string) (State, error) {
+	d := decision{s: s.clone(), v: v, p: p}
+	if s.Op != nil {
+		return s, &RefusedError{fmt.Sprintf("a %s is under way (phase %s)", s.Op.Kind, s.Op.Phase)}
+	}
+	if s.Primary.Access != AccessOpen {
+		return s, &RefusedError{"the cluster has no open primary"}
+	}
+	r, ok := v.report(s.Primary.Node, p)
+	if !ok || !r.Running() {
+		return s, &RefusedError{fmt.Sprintf("the primary %s does not report", s.Primary.Node)}
+	}
+	if to == s.Primary.Node {
+		return s, &RefusedError{fmt.Sprintf("%s is primary already", to)}
+	}
+	if _, known := s.Member(to); to != "" && !known {
+		return s, &RefusedError{fmt.Sprintf("there is no node %q", to)}
+	}
+	best, refusals := d.switchoverTarget(r, to)
+	if best == "" {
+		return s, &RefusedError{strings.Join(refusals, "; ")}
+	}
+	if reason == "" {
+		reason = "asked for"
+	}
+	d.begin(Operation{Kind: KindSwitchover, From: s.Primary.Node, To: best, Reason: reason}, PhaseCheckpoint)
+	return d.s, nil
+}
+
+func (d *decision) switchoverTarget(r pgcluster.Report, to pgcluster.NodeID) (pgcluster.NodeID, []string) {
+	var best pgcluster.NodeID
+	var bestAt pgcluster.LSN
+	var refusals []string
+	for _, m := range d.s.Members {
+		if m.ID == d.s.Primary.Node || (to != "" && m.ID != to) {
+			continue
+		}
+		switch {
+		case !d.joinable(r, m.ID):
+			refusals = append(refusals, fmt.Sprintf("%s does not stream from %s, or is too far behind", m.ID, d.s.Primary.Node))
+		case !d.s.Sync.Durable.Has(m.ID):
+			refusals = append(refusals, fmt.Sprintf("%s is not in the sync set", m.ID))
+		default:
+			if s, _ := r.Sender(m.ID); best == "" || s.Flushed > bestAt {
+				best, bestAt = m.ID, s.Flushed
+			}
+		}
+	}
+	return best, refusals
+}
+
+// checkpoint keeps the stop short. The primary is open meanwhile; if it dies, the
+// switchover is forgotten and steady fails over.
+func (d *decision) checkpoint() {
+	op := d.s.Op
+	r, ok := d.v.report(op.From, d.p)
+	switch {
+	case !ok || !r.Running():
+		if d.v.silentFor(op.From) >= d.p.Silence || r.Down() {
+			d.abort(fmt.Sprintf("%s was lost before the switchover began", op.From))
+		}
+	case d.v.Now-d.v.PhaseSince >= d.p.StopWait:
+		d.abort("the checkpoint did not end in time")
+	case !d.joinable(r, op.To):
+		d.abort(fmt.Sprintf("%s does not stream any more", op.To))
+	case r.Order.Kind == pgcluster.OrderCheckpoint && r.Order.Done:
+		d.s.Primary.Access = AccessClosed
+		op.enter(PhaseStop, d.v)
+		d.stop()
+	default:
+		d.order(pgcluster.Order{Node: op.From, Kind: pgcluster.OrderCheckpoint})
+	}
+}
+
+func (d *decision) abort(reason string) {
+	d.s.record(Event{
+		At: d.v.Wall, Epoch: d.s.Primary.Epoch, Kind: "aborted", Node: d.s.Op.To, From: d.s.Op.From,
+		Reason: reason, Took: max(0, d.v.Wall.Sub(d.s.Op.Began)).Round(time.Millisecond), Steps: d.s.Op.Steps,
+	})
+	d.s.Op = nil
+}
+
+// stop waits for the old primary's clean end and for the candidate to have all of
+// it. Whatever goes wrong, the old primary is the first to be started again.
+func (d *decision) stop() {
+	op := d.s.Op
+	from, ok := d.v.report(op.From, d.p)
+	stopped := ok && from.Down() && from.Recruited == op.Epoch
+	to, toOK := d.v.standby(op.To, d.p)
+	switch {
+	case stopped && from.PositionKnown && toOK && to.Position.LSN >= from.Position.LSN:
+		d.promoteTo(op.To)
+		d.promote()
+	case stopped && (!from.PositionKnown || !toOK || d.v.Now-d.v.PhaseSince >= d.p.StopWait):
+		d.recruitInstead(fmt.Sprintf("%s did not receive the end of %s's log", op.To, op.From), true)
+	case d.v.silentFor(op.From) >= d.p.Silence:
+		d.recruitInstead(fmt.Sprintf("%s fell silent while it was stopped", op.From), false)
+	case d.v.silentFor(op.To) >= d.p.Silence:
+		d.recruitInstead(fmt.Sprintf("%s fell silent before it was promoted", op.To), true)
+	case d.v.Now-d.v.PhaseSince >= d.p.StopWait:
+		d.recruitInstead(fmt.Sprintf("%s did not stop in time", op.From), false)
+	case !stopped:
+		d.order(pgcluster.Order{Node: op.From, Kind: pgcluster.OrderStop})
+	}
+}
+
+// recruitInstead turns a switchover that failed into a failover of its epoch.
+func (d *decision) recruitInstead(reason string, inPlace bool) {
+	op := d.s.Op
+	op.Kind, op.To, op.InPlace, op.Reason = KindFailover, "", inPlace, reason
+	op.enter(PhaseRecruit, d.v)
+	d.recruit()
+}
