@@ -58,11 +58,12 @@ func (p listed) testImports() []string {
 	return slices.Concat(p.TestImports, p.XTestImports)
 }
 
-// list returns every package of the module, with its end-to-end tests. It reads
-// no version control: git may refuse to, in a checkout that another user owns.
+// list returns every package of the module, with its end-to-end tests, also those
+// that do not compile: the build says so itself. It reads no version control: git
+// may refuse to, in a checkout that another user owns.
 func list(t *testing.T) []listed {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-buildvcs=false", "-tags=e2e", "-json", module+"/...")
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-e", "-buildvcs=false", "-tags=e2e", "-json", module+"/...")
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -74,13 +75,17 @@ func list(t *testing.T) []listed {
 		var p listed
 		err := dec.Decode(&p)
 		if errors.Is(err, io.EOF) {
-			return pkgs
+			break
 		}
 		if err != nil {
 			t.Fatalf("decode what go list printed: %v", err)
 		}
 		pkgs = append(pkgs, p)
 	}
+	if !slices.ContainsFunc(pkgs, func(p listed) bool { return p.ImportPath == module+"/internal/archtest" }) {
+		t.Fatalf("go list did not even find this package among %d", len(pkgs))
+	}
+	return pkgs
 }
 
 // Run it with -count=1: Go's test cache does not see the files that go list reads.
