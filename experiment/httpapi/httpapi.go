@@ -50,7 +50,8 @@ type Layers interface {
 // Experiments keeps experiments. A key that does not exist is an
 // experiment.ErrNotFound, one that is taken an ErrExists, a version that is not
 // the current one an ErrConflict (0 stands for any); an unknown layer is an
-// *InvalidError with field layer. Each change is done wholly or not at all.
+// *InvalidError with field layer. Each change is done wholly or not at all, and
+// reads see every change that was answered before, whichever node answered it.
 type Experiments interface {
 	CreateExperiment(ctx context.Context, d experiment.Definition) (experiment.Experiment, error)
 	Experiment(ctx context.Context, key string) (experiment.Experiment, error)
@@ -109,7 +110,7 @@ func New(o Options) http.Handler {
 	r := chi.NewRouter()
 	r.Use(newMetrics(o.Registry).observe, recoverPanics(o.Logger))
 	r.NotFound(s.handle(noRoute))
-	r.MethodNotAllowed(s.handle(methodNotAllowed))
+	r.MethodNotAllowed(s.handle(methodNotAllowed(r)))
 	r.Group(s.routes)
 	if o.Extra != nil {
 		r.Group(o.Extra)
@@ -134,11 +135,11 @@ func (s *server) routes(r chi.Router) {
 	r.Post("/v1/experiments", s.handle(s.createExperiment))
 	r.Get("/v1/experiments/{key}", s.handle(s.getExperiment))
 	r.Put("/v1/experiments/{key}", s.handle(s.reviseExperiment))
-	r.Post("/v1/experiments/{key}/start", s.handle(s.move(experiment.StateRunning)))
-	r.Post("/v1/experiments/{key}/pause", s.handle(s.move(experiment.StatePaused)))
-	r.Post("/v1/experiments/{key}/resume", s.handle(s.move(experiment.StateRunning)))
-	r.Post("/v1/experiments/{key}/stop", s.handle(s.move(experiment.StateStopped)))
-	r.Post("/v1/experiments/{key}/archive", s.handle(s.move(experiment.StateArchived)))
+	r.Post("/v1/experiments/{key}/start", s.handle(s.move(start)))
+	r.Post("/v1/experiments/{key}/pause", s.handle(s.move(pause)))
+	r.Post("/v1/experiments/{key}/resume", s.handle(s.move(resume)))
+	r.Post("/v1/experiments/{key}/stop", s.handle(s.move(stop)))
+	r.Post("/v1/experiments/{key}/archive", s.handle(s.move(archive)))
 
 	r.Get("/healthz", s.healthz)
 	r.Get("/readyz", s.handle(s.readyz))
@@ -148,12 +149,4 @@ func (s *server) routes(r chi.Router) {
 
 func (s *server) handle(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
 	return Handle(s.Logger, h)
-}
-
-func noRoute(_ http.ResponseWriter, r *http.Request) error {
-	return &problem{kindNoRoute, "there is no " + r.URL.Path, ""}
-}
-
-func methodNotAllowed(_ http.ResponseWriter, r *http.Request) error {
-	return &problem{kindMethod, r.Method + " is not served here", ""}
 }

@@ -1,0 +1,52 @@
+package httpapi
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/go-chi/chi/v5"
+)
+
+// healthz says that the process answers, and nothing about its database.
+func (s *server) healthz(w http.ResponseWriter, _ *http.Request) {
+	writeBytes(w, http.StatusOK, "application/json", []byte(`{"status":"ok"}`+"\n"))
+}
+
+// readyz says whether requests should be sent here.
+func (s *server) readyz(w http.ResponseWriter, _ *http.Request) error {
+	if err := s.Ready(); err != nil {
+		return &problem{kindUnavailable, err.Error(), ""}
+	}
+	writeBytes(w, http.StatusOK, "application/json", []byte(`{"status":"ready"}`+"\n"))
+	return nil
+}
+
+func (s *server) openapi(w http.ResponseWriter, _ *http.Request) {
+	writeBytes(w, http.StatusOK, "application/json", s.openAPI)
+}
+
+func noRoute(_ http.ResponseWriter, r *http.Request) error {
+	return &problem{kindNoRoute, "nothing is served at " + r.URL.Path, ""}
+}
+
+// methodNotAllowed names the methods that routes has for the path.
+func methodNotAllowed(routes chi.Routes) func(http.ResponseWriter, *http.Request) error {
+	methods := []string{
+		http.MethodDelete, http.MethodGet, http.MethodPatch, http.MethodPost, http.MethodPut,
+	}
+	return func(w http.ResponseWriter, r *http.Request) error {
+		path := r.URL.Path
+		if r.URL.RawPath != "" { // as chi does
+			path = r.URL.RawPath
+		}
+		var allowed []string
+		for _, m := range methods {
+			if routes.Match(chi.NewRouteContext(), m, path) {
+				allowed = append(allowed, m)
+			}
+		}
+		list := strings.Join(allowed, ", ")
+		w.Header().Set("Allow", list)
+		return &problem{kindMethod, r.Method + " is not served here, but " + list, ""}
+	}
+}
