@@ -28,7 +28,7 @@ func ParseLSN(s string) (LSN, error) {
 }
 
 // String returns PostgreSQL's notation.
-func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint32(l>>32), uint32(l)) }
+func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint64(l)>>32, uint64(l)&0xffffffff) }
 
 // MarshalText writes PostgreSQL's notation, so that JSON shows it too.
 func (l LSN) MarshalText() ([]byte, error) { return []byte(l.String()), nil }

@@ -1,0 +1,276 @@
+package failover
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// Level sums a Status up for monitoring.
+type Level string
+
+// Levels, from good to bad.
+const (
+	LevelOK       Level = "ok"        // writes are open and the loss of any one node is survived
+	LevelDegraded Level = "degraded"  // writes are open, but something is amiss
+	LevelNoWrites Level = "no_writes" // writes wait
+)
+
+// Status is what a person or a monitor wants to know of the cluster.
+type Status struct {
+	Level   Level              `json:"level"`
+	Writes  string             `json:"writes"` // open, or blocked: and why
+	Epoch   uint64             `json:"epoch"`
+	Primary pgcluster.NodeID   `json:"primary,omitempty"`
+	Sync    string             `json:"sync"` // the rule in the notation of PostgreSQL
+	Op      *Operation         `json:"op,omitempty"`
+	Nodes   []NodeStatus       `json:"nodes"`
+	IfDies  []Loss             `json:"if_dies"`
+	Floor   pgcluster.Position `json:"floor"`
+}
+
+// NodeStatus is one node as it was last seen.
+type NodeStatus struct {
+	ID       pgcluster.NodeID       `json:"id"`
+	Role     pgcluster.Role         `json:"role"`
+	State    string                 `json:"state"` // open, closed, streaming, cut off, stopped, crashed, starting, silent, empty
+	Timeline pgcluster.Timeline     `json:"timeline"`
+	LSN      pgcluster.LSN          `json:"lsn"`
+	Gap      int64                  `json:"gap_bytes"` // WAL flushed on the primary and not here; -1 unknown
+	Lag      time.Duration          `json:"lag_ns"`    // of replay; -1 unknown
+	Sync     string                 `json:"sync"`      // sync, async, or - for the primary
+	Age      time.Duration          `json:"age_ns"`    // of the report; -1 never seen
+	Doing    *pgcluster.OrderStatus `json:"doing,omitempty"`
+	Notes    []string               `json:"notes,omitempty"`
+}
+
+// Loss says what would happen if a node died now.
+type Loss struct {
+	Node    pgcluster.NodeID `json:"node"`
+	Safe    bool             `json:"safe"` // writes would go on by themselves
+	Outcome string           `json:"outcome"`
+}
+
+// Explain describes the cluster as s and v show it.
+func Explain(s State, v View, p Policy) Status {
+	d := decision{s: s, v: v, p: p}
+	out := Status{
+		Epoch: s.Primary.Epoch, Primary: s.Primary.Node, Sync: s.Sync.target().String(), Op: s.Op, Floor: s.Floor,
+	}
+	blocked := d.blocked()
+	out.Writes = "open"
+	if blocked != "" {
+		out.Writes = "blocked: " + blocked
+	}
+	out.Level = LevelOK
+	for _, m := range s.Members {
+		n := d.nodeStatus(m.ID)
+		if n.State != "open" && n.State != "streaming" {
+			out.Level = LevelDegraded
+		}
+		out.Nodes = append(out.Nodes, n)
+		if loss, ok := d.ifDies(m.ID); ok && blocked == "" {
+			if !loss.Safe {
+				out.Level = LevelDegraded
+			}
+			out.IfDies = append(out.IfDies, loss)
+		}
+	}
+	if blocked != "" {
+		out.Level = LevelNoWrites
+	}
+	return out
+}
+
+// blocked says why writes wait, or "".
+func (d *decision) blocked() string {
+	switch {
+	case d.s.Op != nil && d.s.Primary.Access == AccessOpen:
+		return d.unacknowledged()
+	case d.s.Op != nil:
+		return d.opBlocked()
+	case d.s.SystemID == "":
+		return "the cluster has not started yet" + d.missing("; waiting for ", func(id pgcluster.NodeID) bool {
+			_, ok := d.v.report(id, d.p)
+			return ok
+		})
+	}
+	return d.unacknowledged()
+}
+
+// unacknowledged says why an open primary cannot acknowledge, or "".
+func (d *decision) unacknowledged() string {
+	r, ok := d.v.report(d.s.Primary.Node, d.p)
+	if !ok {
+		if reason, lost := d.primaryLost(); lost {
+			return reason
+		}
+		if d.vouched() {
+			return "" // only its xpd is silent
+		}
+		return fmt.Sprintf("the primary %s is silent", d.s.Primary.Node) + d.quorumMissing()
+	}
+	if !r.Running() {
+		return fmt.Sprintf("PostgreSQL on %s is %s", d.s.Primary.Node, r.Process)
+	}
+	sync := d.s.Sync.target()
+	streaming := 0
+	for _, id := range sync.Members {
+		if s, ok := r.Sender(id); ok && s.Streaming {
+			streaming++
+		}
+	}
+	if streaming < sync.K {
+		return fmt.Sprintf("%s waits for %d of %s to stream", d.s.Primary.Node, sync.K, list(sync.Members))
+	}
+	return ""
+}
+
+func (d *decision) vouched() bool {
+	for _, m := range d.s.Members {
+		if r, ok := d.v.standby(m.ID, d.p); ok && r.Receiver.Streaming && r.Receiver.Upstream == d.s.Primary.Node && r.Receiver.HeardAgo < d.p.Heard {
+			return true
+		}
+	}
+	return false
+}
+
+// quorumMissing names the nodes whose return would let a failover go on.
+func (d *decision) quorumMissing() string {
+	return d.missing("; a failover needs one of: ", func(id pgcluster.NodeID) bool {
+		_, ok := d.v.report(id, d.p)
+		return ok || (id != d.s.Primary.Node && !d.s.Sync.Durable.Has(id))
+	})
+}
+
+func (d *decision) opBlocked() string {
+	op := d.s.Op
+	switch op.Phase {
+	case PhaseRecruit:
+		return fmt.Sprintf("%s to epoch %d recruits", op.Kind, op.Epoch) + d.quorumMissing()
+	case PhaseBarrier:
+		return fmt.Sprintf("%s of %s waits for %d synchronous standby(s)", op.Kind, op.To, max(op.Sync.K, quorum(len(d.s.Members)))) +
+			d.missing("; silent: ", func(id pgcluster.NodeID) bool {
+				_, ok := d.v.report(id, d.p)
+				return ok
+			})
+	case PhaseInit, PhaseCheckpoint, PhaseStop, PhasePromote:
+	}
+	return fmt.Sprintf("%s to %s is in phase %s", op.Kind, op.To, op.Phase)
+}
+
+func (d *decision) missing(lead string, present func(pgcluster.NodeID) bool) string {
+	var ids []pgcluster.NodeID
+	for _, m := range d.s.Members {
+		if !present(m.ID) {
+			ids = append(ids, m.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return ""
+	}
+	return lead + list(ids)
+}
+
+func list(ids []pgcluster.NodeID) string {
+	out := make([]string, len(ids))
+	for i, id := range ids {
+		out[i] = string(id)
+	}
+	return strings.Join(out, ", ")
+}
+
+func (d *decision) nodeStatus(id pgcluster.NodeID) NodeStatus {
+	o, seen := d.v.Reports[id]
+	n := NodeStatus{ID: id, Role: pgcluster.RoleNone, Gap: -1, Lag: -1, Age: -1, Sync: "async", State: "silent"}
+	if d.s.Sync.target().Has(id) {
+		n.Sync = "sync"
+	}
+	if !seen {
+		return n
+	}
+	r := o.Report
+	n.Role, n.Timeline, n.LSN, n.Age = r.Role, r.Position.Timeline, r.Position.LSN, d.v.Now-o.At
+	if !r.Order.Done && r.Order.Kind != "" {
+		n.Doing = &r.Order
+	}
+	n.Notes = notes(r)
+	primary := d.v.Reports[d.s.Primary.Node].Report
+	if id == d.s.Primary.Node {
+		n.Sync, n.Gap, n.Lag = "-", 0, 0
+	} else if r.PositionKnown && primary.PositionKnown {
+		n.Gap = int64(max(primary.Position.LSN, r.Position.LSN) - r.Position.LSN)
+	}
+	if s, ok := primary.Sender(id); ok {
+		n.Lag = s.ReplayLag
+	}
+	if n.Age < d.p.Silence {
+		n.State = d.nodeState(r, primary)
+	}
+	return n
+}
+
+func (d *decision) nodeState(r, primary pgcluster.Report) string {
+	switch {
+	case r.Role == pgcluster.RoleNone:
+		return "empty"
+	case !r.Running():
+		return string(r.Process)
+	case r.Role == pgcluster.RolePrimary && r.Node == d.s.Primary.Node && d.s.Primary.Access == AccessOpen:
+		return "open"
+	case r.Role == pgcluster.RolePrimary:
+		return "closed"
+	}
+	if s, ok := primary.Sender(r.Node); ok && s.Streaming && r.Receiver.Streaming {
+		return "streaming"
+	}
+	if _, ok := d.v.report(d.s.Primary.Node, d.p); !ok && r.Receiver.Streaming {
+		return "streaming" // as it says itself: the primary cannot be asked
+	}
+	return "cut off"
+}
+
+func notes(r pgcluster.Report) []string {
+	var out []string
+	if r.Order.Error != "" {
+		out = append(out, fmt.Sprintf("%s: %s", r.Order.Kind, r.Order.Error))
+	}
+	if r.LastError != "" {
+		out = append(out, r.LastError)
+	}
+	if r.Stopping {
+		out = append(out, "xpd is stopping")
+	}
+	return out
+}
+
+// ifDies answers for a node that is there.
+func (d *decision) ifDies(id pgcluster.NodeID) (Loss, bool) {
+	if _, ok := d.v.report(id, d.p); !ok {
+		return Loss{}, false
+	}
+	durable := d.s.Sync.Durable
+	var alive []pgcluster.NodeID
+	for _, m := range durable.Members {
+		if _, ok := d.v.standby(m, d.p); ok && m != id {
+			alive = append(alive, m)
+		}
+	}
+	if id != d.s.Primary.Node {
+		if !durable.Has(id) || len(alive) >= durable.K {
+			return Loss{Node: id, Safe: true, Outcome: "writes go on"}, true
+		}
+		return Loss{Node: id, Outcome: fmt.Sprintf("writes wait until one of %s streams", list(durable.Members))}, true
+	}
+	if len(alive) >= durable.Quorum() {
+		slices.Sort(alive)
+		if len(alive) == 1 {
+			return Loss{Node: id, Outcome: fmt.Sprintf("%s becomes primary, and writes wait for a second node", alive[0])}, true
+		}
+		return Loss{Node: id, Safe: true, Outcome: fmt.Sprintf("one of %s becomes primary", list(alive))}, true
+	}
+	return Loss{Node: id, Outcome: fmt.Sprintf("writes wait until it or %d more of %s return", durable.Quorum()-len(alive), list(durable.Members))}, true
+}

@@ -1,0 +1,229 @@
+package agent
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// nobody is the rule of a server that is not a primary: no commit can meet it.
+// See the package comment.
+const nobody = "ANY 1 (xpd_nobody)"
+
+// settings are the parts of PostgreSQL's configuration that orders change.
+type settings struct {
+	Sync     string           `json:"sync"`     // synchronous_standby_names
+	Upstream pgcluster.NodeID `json:"upstream"` // empty: detached
+	Writable bool             `json:"writable"` // sessions may write unless they say otherwise
+	Locked   bool             `json:"locked"`   // the service role cannot log in over TCP
+}
+
+// detached are the settings of a standby that streams from nobody.
+func detached() settings { return settings{Sync: nobody} }
+
+// ownSettings are the settings that Options.Settings must not contain: the
+// agent's promises rest on them.
+var ownSettings = []string{ //nolint:gochecknoglobals // a constant list
+	"config_file", "data_directory", "default_transaction_read_only", "external_pid_file", "full_page_writes",
+	"fsync", "hba_file", "hot_standby", "ident_file", "lc_messages", "listen_addresses", "logging_collector", "log_destination",
+	"port", "primary_conninfo", "primary_slot_name", "recovery_target_timeline", "restart_after_crash",
+	"restore_command", "synchronous_commit", "synchronous_standby_names", "unix_socket_directories",
+	"unix_socket_permissions", "wal_level",
+}
+
+// defaultSettings may be changed by Options.Settings.
+func defaultSettings() map[string]string {
+	return map[string]string{
+		"checkpoint_timeout":           "5min",
+		"hot_standby_feedback":         "off",
+		"log_line_prefix":              "%m [%p] %q%u@%d/%a ",
+		"max_connections":              "200",
+		"max_replication_slots":        "16",
+		"max_wal_senders":              "16",
+		"max_wal_size":                 "1GB",
+		"password_encryption":          "scram-sha-256",
+		"shared_buffers":               "128MB",
+		"superuser_reserved_connections": "10",
+		"tcp_keepalives_count":         "3",
+		"tcp_keepalives_idle":          "5",
+		"tcp_keepalives_interval":      "2",
+		"wal_compression":              "on",
+		"wal_keep_size":                "512MB",
+		"wal_receiver_status_interval": "1s",
+		"wal_receiver_timeout":         "10s",
+		"wal_retrieve_retry_interval":  "100ms",
+		"wal_sender_timeout":           "10s",
+	}
+}
+
+// postgresqlConf renders postgresql.conf. It depends on nothing but its
+// arguments, so that writing it again changes nothing.
+func postgresqlConf(o Options, p paths, s settings) string {
+	self := o.self()
+	all := defaultSettings()
+	maps.Copy(all, o.Settings)
+	maps.Copy(all, map[string]string{
+		"default_transaction_read_only": onOff(!s.Writable),
+		"full_page_writes":              "on",
+		"hot_standby":                   "on",
+		"lc_messages":                   "C", // the barrier reads warnings
+		"listen_addresses":              self.Host,
+		"log_destination":               "stderr",
+		"logging_collector":             "off",
+		"port":                          strconv.Itoa(self.PGPort),
+		"primary_conninfo":              primaryConninfo(o, p, s.Upstream),
+		"recovery_target_timeline":      "latest",
+		"restart_after_crash":           "off",
+		"restore_command":               "",
+		"synchronous_commit":            "on",
+		"synchronous_standby_names":     s.Sync,
+		"unix_socket_directories":       p.run,
+		"unix_socket_permissions":       "0700",
+		"wal_level":                     "replica",
+	})
+	var b strings.Builder
+	b.WriteString("# Written by xpd. Changes are overwritten.\n")
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		fmt.Fprintf(&b, "%s = %s\n", name, quoteSetting(all[name]))
+	}
+	return b.String()
+}
+
+// primaryConninfo names no password: libpq reads it from the passfile at every
+// attempt, so removing that file keeps the node from streaming.
+func primaryConninfo(o Options, p paths, upstream pgcluster.NodeID) string {
+	m, ok := o.member(upstream)
+	if !ok {
+		return ""
+	}
+	return conninfo(map[string]string{
+		"application_name":    string(o.Node),
+		"connect_timeout":     "2",
+		"gssencmode":          "disable",
+		"host":                m.Host,
+		"keepalives_count":    "3",
+		"keepalives_idle":     "1",
+		"keepalives_interval": "1",
+		"passfile":            p.passfile(),
+		"port":                strconv.Itoa(m.PGPort),
+		"tcp_user_timeout":    "3000",
+		"user":                ReplicationRole,
+	})
+}
+
+// conninfo renders a libpq connection string.
+func conninfo(params map[string]string) string {
+	parts := make([]string, 0, len(params))
+	for _, k := range slices.Sorted(maps.Keys(params)) {
+		v := strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(params[k])
+		parts = append(parts, fmt.Sprintf("%s='%s'", k, v))
+	}
+	return strings.Join(parts, " ")
+}
+
+// hbaConf renders pg_hba.conf. The local socket is trusted because its folder
+// lets only root and PostgreSQL's own user in.
+func hbaConf(o Options, s settings) string {
+	var b strings.Builder
+	b.WriteString("# Written by xpd. Changes are overwritten.\n")
+	b.WriteString("local all all trust\n")
+	for _, addr := range memberAddresses(o.Members) {
+		fmt.Fprintf(&b, "host replication %s %s scram-sha-256\n", ReplicationRole, addr)
+		fmt.Fprintf(&b, "host all %s %s scram-sha-256\n", AdminRole, addr)
+	}
+	fmt.Fprintf(&b, "host all %s,%s all reject\n", AdminRole, ReplicationRole)
+	method := "scram-sha-256"
+	if s.Locked {
+		method = "reject"
+	}
+	// Also for roles that were made later: they are ordinary clients.
+	fmt.Fprintf(&b, "host all all all %s\n", method)
+	return b.String()
+}
+
+// memberAddresses returns the members' hosts as pg_hba.conf writes them. A
+// connection between two loopback addresses comes from 127.0.0.1 whatever the
+// addresses are, hence the network.
+func memberAddresses(members []pgcluster.Member) []string {
+	var addrs []string
+	for _, m := range members {
+		ip, err := netip.ParseAddr(m.Host)
+		switch {
+		case m.Host == "localhost":
+			addrs = append(addrs, "127.0.0.0/8", "::1/128")
+		case err != nil:
+			addrs = append(addrs, m.Host)
+		case ip.Is4() && ip.IsLoopback():
+			addrs = append(addrs, "127.0.0.0/8")
+		default:
+			addrs = append(addrs, netip.PrefixFrom(ip.WithZone(""), ip.BitLen()).String())
+		}
+	}
+	slices.Sort(addrs)
+	return slices.Compact(addrs)
+}
+
+func quoteSetting(v string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(v) + "'"
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+// writeConf brings the files in conf/ up to date with s.
+func (a *Agent) writeConf(s settings) error {
+	for path, content := range map[string]string{
+		a.p.config(): postgresqlConf(a.o, a.p, s),
+		a.p.hba():    hbaConf(a.o, s),
+		a.p.ident():  "# Written by xpd. Changes are overwritten.\n",
+	} {
+		if err := a.owner.replace(path, []byte(content)); err != nil {
+			return fmt.Errorf("write configuration: %w", err)
+		}
+	}
+	return nil
+}
+
+// apply makes s the settings: on disk at once, in a running server soon. It does
+// not wait for the server; see awaitSetting.
+func (a *Agent) apply(change func(*settings)) error {
+	// Saved before it is written: after a crash in between, the agent writes the
+	// files again from what it saved.
+	st, err := a.save(func(s *saved) { change(&s.Settings) })
+	if err != nil {
+		return err
+	}
+	if err := a.writeConf(st.Settings); err != nil {
+		return err
+	}
+	if srv := a.running(); srv != nil {
+		return srv.reload()
+	}
+	return nil
+}
+
+func (a *Agent) giveKey() error {
+	escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`)
+	line := fmt.Sprintf("*:*:*:%s:%s\n", ReplicationRole, escape.Replace(a.o.Secrets.Replication))
+	if err := a.owner.replace(a.p.passfile(), []byte(line)); err != nil {
+		return fmt.Errorf("write upstream password: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) takeKeyAway() error {
+	if err := os.Remove(a.p.passfile()); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("remove upstream password: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// owner is whom PostgreSQL runs as and whom its files belong to. The zero value
+// is ourselves.
+type owner struct {
+	credential *syscall.Credential
+}
+
+func lookupOwner(name string) (owner, error) {
+	if os.Geteuid() != 0 {
+		return owner{}, nil
+	}
+	if name == "" {
+		return owner{}, errors.New("agent: running as root: name an OS user to run PostgreSQL as")
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return owner{}, fmt.Errorf("agent: OS user: %w", err)
+	}
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return owner{}, fmt.Errorf("agent: OS user %q: %w", name, err)
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return owner{}, fmt.Errorf("agent: OS user %q: %w", name, err)
+	}
+	if uid == 0 {
+		return owner{}, fmt.Errorf("agent: OS user %q is root, which PostgreSQL refuses to run as", name)
+	}
+	return owner{credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
+}
+
+func (w owner) take(path string) error {
+	if w.credential == nil {
+		return nil
+	}
+	return os.Lchown(path, int(w.credential.Uid), int(w.credential.Gid))
+}
+
+// mkdir makes a folder that only the owner enters. One that exists is fine.
+func (w owner) mkdir(path string) error {
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return w.take(path)
+}
+
+// replace writes a file in one step: readers see the old or the new content. It
+// does nothing if the content is there already. It does not survive a power cut:
+// use replaceDurably for that.
+func (w owner) replace(path string, content []byte) error {
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
+		return nil
+	}
+	temp := path + ".new"
+	if err := os.WriteFile(temp, content, 0o600); err != nil {
+		return err
+	}
+	if err := w.take(temp); err != nil {
+		return err
+	}
+	return os.Rename(temp, path)
+}
+
+// replaceDurably is replace that also survives a power cut once it returns.
+func (w owner) replaceDurably(path string, content []byte) error {
+	temp := path + ".new"
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := w.take(temp); err != nil {
+		return err
+	}
+	return rename(temp, path)
+}
+
+// rename moves a file or folder within its folder, durably.
+func rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(to))
+}
+
+// remove deletes a file durably. One that does not exist is fine.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

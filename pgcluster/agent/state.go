@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"reflect"
+	"sync"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// saved is what the agent must not forget. Every change is durable before the
+// agent acts on it or tells anybody.
+type saved struct {
+	Pledged   pgcluster.Stamp `json:"pledged"`
+	Led       uint64          `json:"led"`
+	Recruited uint64          `json:"recruited"`
+	Barrier   uint64          `json:"barrier"`
+	Open      uint64          `json:"open"`
+	Promoting bool            `json:"promoting"` // pg_promote was asked for and has not been seen to end
+	Settings  settings        `json:"settings"`
+}
+
+// stateFile keeps saved in agent.json. It is safe for concurrent use.
+type stateFile struct {
+	path string
+
+	mu  sync.Mutex
+	cur saved
+}
+
+func loadState(path string) (*stateFile, error) {
+	f := &stateFile{path: path}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		f.cur.Settings = detached()
+		return f, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read agent state: %w", err)
+	}
+	if err := json.Unmarshal(b, &f.cur); err != nil {
+		return nil, fmt.Errorf("read agent state %s: %w", path, err)
+	}
+	return f, nil
+}
+
+func (f *stateFile) get() saved {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.cur
+}
+
+// update makes a change durable and returns the new state. The change may be
+// refused by returning an error, which update returns as it is. Even a change of
+// nothing but the index of a stamp is written: a stamp that was acted on and then
+// forgotten would let an older order of the same leader in after a power cut.
+func (f *stateFile) update(change func(*saved) error) (saved, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := f.cur
+	if err := change(&next); err != nil {
+		return f.cur, err
+	}
+	if reflect.DeepEqual(next, f.cur) {
+		return f.cur, nil
+	}
+	b, err := json.MarshalIndent(next, "", "  ")
+	if err != nil {
+		return f.cur, fmt.Errorf("save agent state: %w", err)
+	}
+	if err := (owner{}).replaceDurably(f.path, append(b, '\n')); err != nil {
+		return f.cur, fmt.Errorf("save agent state: %w", err)
+	}
+	f.cur = next
+	return next, nil
+}

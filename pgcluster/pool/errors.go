@@ -1,0 +1,91 @@
+package pool
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Errors that callers match.
+var (
+	// ErrOverloaded: too many callers wait. Nothing was run.
+	ErrOverloaded = errors.New("too many callers wait for the database")
+	// ErrUnknown: the caller's context ended while the outcome was open. What the
+	// function writes may be there, or come to be there.
+	ErrUnknown = errors.New("outcome is unknown")
+	// ErrClosed: the pools are closed.
+	ErrClosed = errors.New("database pools are closed")
+)
+
+// Answers that are not certain, so the function runs again.
+var (
+	errUnconfirmed = errors.New("commit was not confirmed by a standby")
+	errRetargeted  = errors.New("the primary changed")
+)
+
+// reason says why a try is repeated.
+type reason string
+
+const (
+	reasonNone        reason = "" // the error is the answer
+	reasonConnection  reason = "connection"
+	reasonShutdown    reason = "shutdown"
+	reasonReadOnly    reason = "read_only" // not promoted yet, or no longer a primary
+	reasonConflict    reason = "conflict"
+	reasonCrowded     reason = "crowded" // the server has no connection left
+	reasonUnconfirmed reason = "unconfirmed"
+	reasonRetargeted  reason = "retargeted"
+)
+
+// certain reports whether a try that failed for this reason has written nothing.
+func (r reason) certain() bool {
+	switch r {
+	case reasonReadOnly, reasonConflict, reasonCrowded, reasonNone:
+		return true
+	case reasonConnection, reasonShutdown, reasonUnconfirmed, reasonRetargeted:
+		return false
+	}
+	return false
+}
+
+// retryReason is the table of the errors that are worth another try. lost says
+// that the connection is gone: what the client library or the function make of
+// that, unlike an error from the server, has no code to look at.
+func retryReason(err error, lost bool) reason {
+	switch {
+	case errors.Is(err, errUnconfirmed):
+		return reasonUnconfirmed
+	case errors.Is(err, errRetargeted):
+		return reasonRetargeted
+	}
+	pgErr, fromServer := errors.AsType[*pgconn.PgError](err)
+	if !fromServer {
+		if lost {
+			return reasonConnection
+		}
+		return reasonNone
+	}
+	switch pgErr.Code {
+	case pgerrcode.AdminShutdown, pgerrcode.CrashShutdown, pgerrcode.CannotConnectNow:
+		return reasonShutdown
+	case pgerrcode.ReadOnlySQLTransaction:
+		return reasonReadOnly
+	case pgerrcode.SerializationFailure, pgerrcode.DeadlockDetected:
+		return reasonConflict
+	case pgerrcode.TooManyConnections:
+		return reasonCrowded
+	}
+	if pgerrcode.IsConnectionException(pgErr.Code) {
+		return reasonConnection
+	}
+	return reasonNone
+}
+
+// saysUnconfirmed recognises the warnings that a commit's wait for replication
+// was cancelled, by a cancel or by a terminate. The routine's name, unlike the
+// text, is not translated.
+func saysUnconfirmed(n *pgconn.Notice) bool {
+	return n.Routine == "SyncRepWaitForLSN" || strings.Contains(n.Message, "wait for synchronous replication")
+}

@@ -1,0 +1,172 @@
+package pool
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/url"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sys/unix"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+const (
+	connectTimeout = time.Second
+	prepareTimeout = 2 * time.Second
+	closeTimeout   = 500 * time.Millisecond
+	deadPeer       = 3 * time.Second // unacknowledged data or keepalives end a connection
+)
+
+var errNoCancel = errors.New("this connection is dialled once only, so that no cancel request goes out")
+
+// connConfig is the template of all connections to m.
+func connConfig(m pgcluster.Member, o Options) (*pgx.ConnConfig, error) {
+	dsn := url.URL{
+		Scheme:   "postgres",
+		User:     url.UserPassword(o.User, o.Password),
+		Host:     m.PGAddr(),
+		Path:     o.Database,
+		RawQuery: "sslmode=disable&target_session_attrs=any",
+	}
+	config, err := pgx.ParseConfig(dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	config.ConnectTimeout = connectTimeout
+	// The environment and the defaults of the role or database have no say in what
+	// durability rests on.
+	config.RuntimeParams = map[string]string{
+		"application_name":              "xpd-pool",
+		"default_transaction_read_only": "off",
+		"synchronous_commit":            "on",
+	}
+	return config, nil
+}
+
+// session is one connection. Whoever took it from its node owns all of it but the
+// socket, which is closed under the owner when the epoch ends.
+type session struct {
+	conn        *pgx.Conn
+	socket      net.Conn
+	raw         syscall.RawConn
+	prepared    bool
+	unconfirmed atomic.Bool // a commit said that its wait for replication was cancelled
+	cut         atomic.Bool // the socket was closed on purpose
+}
+
+// openSession connects. Its errors are pgx's.
+func openSession(ctx context.Context, template *pgx.ConnConfig) (*session, error) {
+	s := &session{}
+	config := template.Copy()
+	config.DialFunc = s.dial
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
+		if saysUnconfirmed(n) {
+			s.unconfirmed.Store(true)
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		if s.socket != nil {
+			err = errors.Join(err, ignoreClosed(s.socket.Close()))
+		}
+		return nil, err
+	}
+	s.conn = conn
+	return s, nil
+}
+
+// dial succeeds once in the life of a session. pgx dials again only to send a
+// cancel request when it gives up a connection.
+func (s *session) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	if s.socket != nil {
+		return nil, errNoCancel
+	}
+	d := net.Dialer{
+		Timeout:         connectTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 3},
+		Control: func(_, _ string, c syscall.RawConn) error {
+			var err error
+			ctrlErr := c.Control(func(fd uintptr) {
+				err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deadPeer.Milliseconds()))
+			})
+			return errors.Join(err, ctrlErr)
+		},
+	}
+	c, err := d.DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	if sc, ok := c.(syscall.Conn); ok {
+		if s.raw, err = sc.SyscallConn(); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
+	}
+	s.socket = c
+	return c, nil
+}
+
+// dead reports whether the server has ended an idle session, without a round
+// trip: the socket is at its end, or holds an error message, which a server sends
+// unasked only as its last.
+func (s *session) dead() bool {
+	if s.cut.Load() || s.conn.IsClosed() {
+		return true
+	}
+	if s.raw == nil {
+		return false
+	}
+	var (
+		first [1]byte
+		n     int
+		err   error
+	)
+	rawErr := s.raw.Read(func(fd uintptr) bool {
+		n, _, err = unix.Recvfrom(int(fd), first[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		return true
+	})
+	switch {
+	case rawErr != nil:
+		return true
+	case errors.Is(err, unix.EAGAIN):
+		return false
+	}
+	return err != nil || n == 0 || first[0] == 'E'
+}
+
+// reusable reports whether the next function may have the session.
+func (s *session) reusable() bool {
+	return !s.lost() && !s.conn.PgConn().IsBusy() && s.conn.PgConn().TxStatus() == 'I'
+}
+
+// lost reports whether the connection is gone, whoever ended it.
+func (s *session) lost() bool { return s.cut.Load() || s.conn.IsClosed() }
+
+// cutSocket ends the session at once, whoever uses it.
+func (s *session) cutSocket() {
+	s.cut.Store(true)
+	s.socket.Close() //nolint:errcheck,gosec // it may be closed already
+}
+
+// close frees the session, which nobody uses. If it is healthy the server is told.
+func (s *session) close() {
+	if !s.reusable() {
+		s.cutSocket()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	s.conn.Close(ctx) //nolint:errcheck,gosec // whatever it says, the session is over
+	<-s.conn.PgConn().CleanupDone()
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
