@@ -40,25 +40,25 @@ var ownSettings = []string{ //nolint:gochecknoglobals // a constant list
 // defaultSettings may be changed by Options.Settings.
 func defaultSettings() map[string]string {
 	return map[string]string{
-		"checkpoint_timeout":           "5min",
-		"hot_standby_feedback":         "off",
-		"log_line_prefix":              "%m [%p] %q%u@%d/%a ",
-		"max_connections":              "200",
-		"max_replication_slots":        "16",
-		"max_wal_senders":              "16",
-		"max_wal_size":                 "1GB",
-		"password_encryption":          "scram-sha-256",
-		"shared_buffers":               "128MB",
+		"checkpoint_timeout":             "5min",
+		"hot_standby_feedback":           "off",
+		"log_line_prefix":                "%m [%p] %q%u@%d/%a ",
+		"max_connections":                "200",
+		"max_replication_slots":          "16",
+		"max_wal_senders":                "16",
+		"max_wal_size":                   "1GB",
+		"password_encryption":            "scram-sha-256",
+		"shared_buffers":                 "128MB",
 		"superuser_reserved_connections": "10",
-		"tcp_keepalives_count":         "3",
-		"tcp_keepalives_idle":          "5",
-		"tcp_keepalives_interval":      "2",
-		"wal_compression":              "on",
-		"wal_keep_size":                "512MB",
-		"wal_receiver_status_interval": "1s",
-		"wal_receiver_timeout":         "10s",
-		"wal_retrieve_retry_interval":  "100ms",
-		"wal_sender_timeout":           "10s",
+		"tcp_keepalives_count":           "3",
+		"tcp_keepalives_idle":            "5",
+		"tcp_keepalives_interval":        "2",
+		"wal_compression":                "on",
+		"wal_keep_size":                  "512MB",
+		"wal_receiver_status_interval":   "1s",
+		"wal_receiver_timeout":           "10s",
+		"wal_retrieve_retry_interval":    "100ms",
+		"wal_sender_timeout":             "10s",
 	}
 }
 
@@ -137,13 +137,11 @@ func hbaConf(o Options, s settings) string {
 		fmt.Fprintf(&b, "host replication %s %s scram-sha-256\n", ReplicationRole, addr)
 		fmt.Fprintf(&b, "host all %s %s scram-sha-256\n", AdminRole, addr)
 	}
-	fmt.Fprintf(&b, "host all %s,%s all reject\n", AdminRole, ReplicationRole)
 	method := "scram-sha-256"
 	if s.Locked {
 		method = "reject"
 	}
-	// Also for roles that were made later: they are ordinary clients.
-	fmt.Fprintf(&b, "host all all all %s\n", method)
+	fmt.Fprintf(&b, "host all %s all %s\n", ServiceRole, method)
 	return b.String()
 }
 

@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -23,20 +22,20 @@ type Func func(ctx context.Context, c *pgx.Conn) error
 // lost connection, an unconfirmed commit or a conflict, until its answer is
 // certain. It returns nil, the error of fn or of connecting that another try would
 // not mend, ErrOverloaded, ErrClosed, or, when ctx ends, an error that wraps
-// ctx.Err(), and ErrUnknown too if fn may have written something.
+// ctx.Err(). The error wraps ErrUnknown too if fn may have written something.
 //
 // The context of fn does not end with ctx, for no statement may be cancelled that
-// could be a commit. After ErrUnknown or ErrClosed fn may still be running: the
-// caller must not touch what fn writes to.
+// could be a commit. After ErrUnknown fn may still be running: the caller must not
+// touch what fn writes to.
 func (p *Pools) Do(ctx context.Context, fn Func) error {
-	return p.repeat(ctx, func(ctx context.Context, st *state, n *node, s *session) error {
-		done := make(chan error, 1)
-		p.active.Go(func() { done <- p.try(context.WithoutCancel(ctx), st, n, s, fn) })
+	return p.repeat(ctx, func(w work) outcome {
+		done := make(chan outcome, 1)
+		p.active.Go(func() { done <- w.try(context.WithoutCancel(ctx), fn, true) })
 		select {
-		case err := <-done:
-			return err
+		case o := <-done:
+			return o
 		case <-ctx.Done():
-			return ErrUnknown
+			return outcome{err: ctx.Err(), unsure: true}
 		}
 	})
 }
@@ -45,7 +44,183 @@ func (p *Pools) Do(ctx context.Context, fn Func) error {
 // context that ends with ctx, and has ended when Read returns. A statement that ctx
 // ends is given up with its connection, and never cancelled on the server.
 func (p *Pools) Read(ctx context.Context, fn Func) error {
-	return p.repeat(ctx, func(ctx context.Context, st *state, n *node, s *session) error {
-		return p.try(ctx, st, n, s, fn)
+	return p.repeat(ctx, func(w work) outcome {
+		o := w.try(ctx, fn, false)
+		if o.err != nil && ctx.Err() != nil {
+			return outcome{err: ctx.Err()}
+		}
+		return o
 	})
+}
+
+// outcome is what one try came to.
+type outcome struct {
+	err    error
+	retry  reason // set if another try may mend err
+	unsure bool   // something may have been written
+}
+
+// repeat runs try until its outcome is final.
+func (p *Pools) repeat(ctx context.Context, try func(work) outcome) error {
+	if !p.begin() {
+		return ErrClosed
+	}
+	defer p.active.Done()
+	var last outcome
+	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
+		w, err := p.enter(ctx, last.retry != "")
+		if err != nil {
+			return last.end(err)
+		}
+		o := p.run(ctx, w, try)
+		switch {
+		case o.err == nil:
+			return nil
+		case o.retry == "" && o.unsure:
+			return last.end(fmt.Errorf("%w: %w", ErrUnknown, o.err))
+		case o.retry == "":
+			return o.err
+		}
+		p.metrics.retries.WithLabelValues(string(o.retry)).Inc()
+		o.unsure = o.unsure || last.unsure
+		last = o
+		if err := p.pause(ctx, w.state, backoff); err != nil {
+			return last.end(err)
+		}
+	}
+}
+
+// end returns the error of a caller that gives up with err after the outcome.
+func (o outcome) end(err error) error {
+	switch {
+	case o.unsure:
+		return fmt.Errorf("%w: %w: last try: %w", ErrUnknown, err, o.err)
+	case o.err != nil:
+		return fmt.Errorf("%w: last try: %w", err, o.err)
+	}
+	return err
+}
+
+// work is a session on the node of a state, with the slot that goes with it.
+type work struct {
+	pools   *Pools
+	state   *state
+	node    *node
+	session *session
+}
+
+// enter waits for an open target and takes a slot of its node. Newcomers are
+// refused while too many callers wait; who has run already is not.
+func (p *Pools) enter(ctx context.Context, again bool) (work, error) {
+	if err := ctx.Err(); err != nil {
+		return work{}, err
+	}
+	st := p.state.Load()
+	if n := p.openNode(st); n != nil && (again || p.waiting.Load() <= p.maxWaiting) && n.tryTake() {
+		return work{pools: p, state: st, node: n}, nil
+	}
+	if waiting := p.waiting.Add(1); waiting > p.maxWaiting && !again {
+		p.waiting.Add(-1)
+		return work{}, ErrOverloaded
+	}
+	defer p.waiting.Add(-1)
+	for {
+		st := p.state.Load()
+		n := p.openNode(st)
+		var slots chan<- struct{} // nil: blocks
+		if n != nil {
+			slots = n.slots
+		}
+		select {
+		case slots <- struct{}{}:
+			return work{pools: p, state: st, node: n}, nil
+		case <-st.changed:
+		case <-p.closed:
+			return work{}, ErrClosed
+		case <-ctx.Done():
+			return work{}, ctx.Err()
+		}
+	}
+}
+
+// openNode returns the node that takes work, or nil.
+func (p *Pools) openNode(st *state) *node {
+	if !st.Open {
+		return nil
+	}
+	return p.nodes[st.Node]
+}
+
+// run gets a session for a slot and tries.
+func (p *Pools) run(ctx context.Context, w work, try func(work) outcome) outcome {
+	s, err := w.node.session(ctx)
+	if err != nil {
+		w.node.give()
+		if ctx.Err() != nil {
+			return outcome{err: ctx.Err()}
+		}
+		return outcome{err: err, retry: retryReason(err, err != ErrClosed)} //nolint:errorlint // as session returns it
+	}
+	// Only now that the session is known to its node does a later change of target
+	// end it: an earlier one may have missed it.
+	if !p.state.Load().same(w.state) {
+		w.node.put(s)
+		w.node.give()
+		return outcome{err: errRetargeted, retry: reasonRetargeted}
+	}
+	w.session = s
+	return try(w)
+}
+
+// try runs fn once and frees the session and its slot.
+func (w work) try(ctx context.Context, fn Func, writes bool) outcome {
+	defer w.node.give()
+	defer w.node.put(w.session)
+	err := w.answer(ctx, fn)
+	if err == nil {
+		return outcome{}
+	}
+	o := outcome{err: err, retry: retryReason(err, w.session.lost())}
+	if writes && !o.retry.certain() {
+		o.unsure = true
+		w.node.doubt()
+	}
+	return o
+}
+
+// answer returns nil if fn succeeded and everything that it wrote or saw is safe.
+func (w work) answer(ctx context.Context, fn Func) error {
+	w.session.unconfirmed.Store(false)
+	err := fn(ctx, w.session.conn)
+	switch {
+	case w.session.unconfirmed.Load():
+		return errUnconfirmed
+	case err != nil:
+		return err
+	}
+	if err := w.node.settle(ctx, w.session); err != nil {
+		return err
+	}
+	if !w.pools.state.Load().same(w.state) {
+		return errRetargeted
+	}
+	return nil
+}
+
+// pause waits for another target, but no longer than d. Who pauses counts as
+// waiting.
+func (p *Pools) pause(ctx context.Context, st *state, d time.Duration) error {
+	p.waiting.Add(1)
+	defer p.waiting.Add(-1)
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-st.changed:
+	case <-timer.C:
+	case <-p.closed:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
 }

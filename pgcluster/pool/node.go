@@ -2,7 +2,6 @@ package pool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -284,7 +283,3 @@ func (n *node) settle(ctx context.Context, s *session) error {
 	n.settled = max(n.settled, doubts)
 	return nil
 }
-
-// unreachable reports whether err, from session, is about the connection rather
-// than an answer of the server.
-func unreachable(err error) bool { return err != nil && !errors.Is(err, ErrClosed) }

@@ -97,9 +97,9 @@ func New(o Options) (*Pools, error) {
 		nodes:      make(map[pgcluster.NodeID]*node, len(o.Members)),
 		maxWaiting: int64(o.MaxWaiting),
 		logger:     o.Logger,
-		metrics:    newMetrics(o.Registry),
 		closed:     make(chan struct{}),
 	}
+	p.metrics = newMetrics(o.Registry, func() float64 { return float64(p.waiting.Load()) })
 	for _, m := range o.Members {
 		config, err := connConfig(m, o)
 		if err != nil {

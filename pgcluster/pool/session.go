@@ -72,9 +72,6 @@ func openSession(ctx context.Context, template *pgx.ConnConfig) (*session, error
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		if s.socket != nil {
-			err = errors.Join(err, ignoreClosed(s.socket.Close()))
-		}
 		return nil, err
 	}
 	s.conn = conn
@@ -162,11 +159,4 @@ func (s *session) close() {
 	defer cancel()
 	s.conn.Close(ctx) //nolint:errcheck,gosec // whatever it says, the session is over
 	<-s.conn.PgConn().CleanupDone()
-}
-
-func ignoreClosed(err error) error {
-	if errors.Is(err, net.ErrClosed) {
-		return nil
-	}
-	return err
 }

@@ -1,0 +1,63 @@
+package xpd
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// Options configures one daemon. Every field but PGSettings is required; Logger
+// and Registry are, so that several daemons fit in one process.
+type Options struct {
+	Node    pgcluster.NodeID
+	Members []pgcluster.Member // of the whole cluster, sorted by name
+	Dir     string
+	Secret  []byte // shared by all nodes; every password is derived from it
+
+	PGBin        string
+	PGUser       string // runs PostgreSQL when xpd is root
+	PGSettings   map[string]string
+	StopPostgres bool // on exit; otherwise PostgreSQL runs on, to be adopted
+
+	Unprotected bool // allow addresses other than loopback
+	Drain       time.Duration
+	Timeout     time.Duration
+	CacheUnits  int
+
+	Logger   *slog.Logger
+	Registry *prometheus.Registry
+}
+
+// self returns the member that this daemon is.
+func (o Options) self() (pgcluster.Member, error) {
+	i := slices.IndexFunc(o.Members, func(m pgcluster.Member) bool { return m.ID == o.Node })
+	if i < 0 {
+		return pgcluster.Member{}, fmt.Errorf("node %s is not in the cluster definition", o.Node)
+	}
+	m := o.Members[i]
+	if o.Unprotected {
+		return m, nil
+	}
+	ip, err := netip.ParseAddr(m.Host)
+	if m.Host != "localhost" && (err != nil || !ip.IsLoopback()) {
+		return m, fmt.Errorf("%s would serve %s without access control: use a loopback address, or --unprotected on a network that you trust", o.Node, m.Host)
+	}
+	return m, nil
+}
+
+// password derives the password of one purpose from the shared secret, so that
+// nodes agree on it without storing or sending it.
+func (o Options) password(purpose string) string {
+	mac := hmac.New(sha256.New, o.Secret)
+	mac.Write([]byte("xpd " + purpose))
+	return hex.EncodeToString(mac.Sum(nil))
+}

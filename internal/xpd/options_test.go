@@ -1,0 +1,56 @@
+package xpd
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+func TestOptions_self(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, node, cluster string
+		unprotected         bool
+		wantErr             string
+	}{
+		{name: "loopback is served", node: "n1", cluster: "n1=127.0.0.1"},
+		{name: "so is IPv6 loopback", node: "n1", cluster: "n1=[::1]"},
+		{name: "and localhost", node: "n1", cluster: "n1=localhost"},
+		{name: "a wider address is refused", node: "n1", cluster: "n1=192.0.2.1", wantErr: "--unprotected"},
+		{name: "any address is refused", node: "n1", cluster: "n1=0.0.0.0", wantErr: "--unprotected"},
+		{name: "a name may resolve to anything", node: "n1", cluster: "n1=db1.example", wantErr: "--unprotected"},
+		{name: "unless the flag allows it", node: "n1", cluster: "n1=192.0.2.1", unprotected: true},
+		{name: "a node must be a member", node: "n9", cluster: "n1=127.0.0.1", wantErr: "not in the cluster"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			members, err := pgcluster.ParseMembers(tt.cluster)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = Options{Node: pgcluster.NodeID(tt.node), Members: members, Unprotected: tt.unprotected}.self()
+			switch {
+			case tt.wantErr == "" && err != nil:
+				t.Errorf("self() = %v, want nil", err)
+			case tt.wantErr != "" && (err == nil || !strings.Contains(err.Error(), tt.wantErr)):
+				t.Errorf("self() = %v, want an error with %q", err, tt.wantErr)
+			}
+		})
+	}
+}
+
+func TestOptions_password(t *testing.T) {
+	t.Parallel()
+	o := Options{Secret: []byte(strings.Repeat("s", 32))}
+	if o.password("admin") != o.password("admin") {
+		t.Error("password() differs between two calls for one purpose")
+	}
+	if o.password("admin") == o.password("service") {
+		t.Error("password() is equal for two purposes")
+	}
+	if other := (Options{Secret: []byte(strings.Repeat("t", 32))}); o.password("admin") == other.password("admin") {
+		t.Error("password() is equal for two secrets")
+	}
+}

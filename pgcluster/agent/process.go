@@ -1,0 +1,278 @@
+package agent
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// errServerGone is the end of whatever waited for a server that died.
+var errServerGone = errors.New("PostgreSQL ended")
+
+// server is one postmaster, started by us or adopted. It belongs to the Agent.
+type server struct {
+	pid   int
+	pidfd *os.File
+	asked atomic.Bool   // somebody in this process wants it to end
+	gone  chan struct{} // closed once it has ended and its backends too
+}
+
+// newServer watches pid, which may be gone already.
+func newServer(pid int) (*server, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("watch process %d: %w", pid, err)
+	}
+	return &server{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), gone: make(chan struct{})}, nil
+}
+
+// awaitExit returns nil once the process has ended, and an error if the agent
+// stops watching before that.
+func (s *server) awaitExit() error {
+	raw, err := s.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		return err == nil && n == 1
+	})
+}
+
+// signal never reaches another process that got the same number.
+func (s *server) signal(sig syscall.Signal) error {
+	raw, err := s.pidfd.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	if err := raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
+		return err
+	}
+	if errors.Is(sent, unix.ESRCH) {
+		return errServerGone
+	}
+	return sent
+}
+
+func (s *server) reload() error {
+	if err := s.signal(syscall.SIGHUP); err != nil {
+		return fmt.Errorf("reload PostgreSQL: %w", err)
+	}
+	return nil
+}
+
+// watch takes s as the node's server and reports its end. The watcher ends with
+// the server, or when unwatch is called.
+func (a *Agent) watch(s *server) {
+	a.mu.Lock()
+	a.server = s
+	a.mu.Unlock()
+	a.publish(func(r *pgcluster.Report) {
+		r.Process = pgcluster.ProcessStarting
+		r.LastError = ""
+	})
+	a.watchers.Go(func() {
+		if err := s.awaitExit(); err != nil {
+			return
+		}
+		a.buried(s)
+	})
+}
+
+// buried cleans up after a server that has ended and tells what happened.
+func (a *Agent) buried(s *server) {
+	// Only our own child can be waited for; an adopted one has another parent.
+	_, _ = unix.Wait4(s.pid, nil, unix.WNOHANG, nil)
+	_ = s.pidfd.Close()
+	asked := s.asked.Load()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	if err := a.killOrphans(ctx); err != nil {
+		a.log.ErrorContext(ctx, "orphaned backends remain", "error", err)
+	}
+	lastError := ""
+	if !asked {
+		lastError = lastLogError(a.p.serverLog())
+		a.log.WarnContext(ctx, "PostgreSQL died", "pid", s.pid, "last_error", lastError)
+	}
+	a.metrics.exit(asked)
+
+	a.mu.Lock()
+	a.server = nil
+	a.generation++ // a probe that is under way saw the living
+	if !asked && a.report.Order.Done {
+		a.held = true
+	}
+	a.mu.Unlock()
+	a.refreshStopped(ctx, !asked, lastError)
+	close(s.gone)
+}
+
+// unwatch leaves a running server to whoever comes next.
+func (a *Agent) unwatch() {
+	if s := a.running(); s != nil {
+		_ = s.pidfd.Close()
+	}
+	a.watchers.Wait()
+}
+
+func (a *Agent) running() *server {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.server
+}
+
+// adopt looks for a server that runs on our data directory and takes it over.
+func (a *Agent) adopt() (bool, error) {
+	pid, err := readPID(a.p.postmasterPID())
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	s, err := newServer(pid)
+	if err != nil {
+		return false, nil //nolint:nilerr // no such process: the file is stale
+	}
+	// The pidfd came first: if this is our server now, the pidfd is its.
+	if !a.inhabits(pid) {
+		_ = s.pidfd.Close()
+		return false, nil
+	}
+	a.watch(s)
+	return true, nil
+}
+
+func readPID(path string) (int, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	line, _, err := bufio.NewReader(f).ReadLine()
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	pid, err := strconv.Atoi(string(line))
+	if err != nil {
+		return 0, fmt.Errorf("read %s: %w", path, err)
+	}
+	return pid, nil
+}
+
+// start runs PostgreSQL with the saved settings and returns once it answers. The
+// caller has decided what it starts as, by standby.signal.
+func (a *Agent) start(ctx context.Context) error {
+	if a.running() == nil {
+		if err := a.launch(ctx); err != nil {
+			return fmt.Errorf("start PostgreSQL: %w", err)
+		}
+	}
+	return a.awaitRunning(ctx)
+}
+
+func (a *Agent) launch(ctx context.Context) error {
+	if found, err := a.adopt(); found || err != nil {
+		return err
+	}
+	if err := a.killOrphans(ctx); err != nil {
+		return err
+	}
+	// A zombie keeps these valid in PostgreSQL's eyes; we know better.
+	socket := filepath.Join(a.p.run, fmt.Sprintf(".s.PGSQL.%d", a.o.self().PGPort))
+	for _, stale := range []string{a.p.postmasterPID(), socket, socket + ".lock"} {
+		if err := os.Remove(stale); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if err := a.writeConf(a.state.get().Settings); err != nil {
+		return err
+	}
+	log, err := openLog(a.owner, a.p.serverLog())
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+
+	// Not CommandContext: the server outlives the order, and maybe us.
+	cmd := exec.Command(filepath.Join(a.o.BinDir, "postgres"), //nolint:gosec,noctx // our own program; lives on
+		"-D", a.p.data,
+		"-c", "config_file="+a.p.config(),
+		"-c", "hba_file="+a.p.hba(),
+		"-c", "ident_file="+a.p.ident())
+	cmd.Dir = a.p.pg
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "PGTZ=UTC"}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: a.owner.credential}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s, err := newServer(cmd.Process.Pid)
+	if err != nil {
+		return errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+	}
+	// The pidfd watches from here on; the watcher reaps.
+	_ = cmd.Process.Release()
+	a.watch(s)
+	a.log.InfoContext(ctx, "started PostgreSQL", "pid", s.pid)
+	return nil
+}
+
+func (a *Agent) awaitRunning(ctx context.Context) error {
+	_, err := a.await(ctx, func(r pgcluster.Report) (bool, error) {
+		if r.Down() {
+			return false, fmt.Errorf("%w while starting: %s", errServerGone, r.LastError)
+		}
+		return r.Running(), nil
+	})
+	return err
+}
+
+// Bounds of a stop.
+const (
+	fastStop      = 10 * time.Second
+	immediateStop = 5 * time.Second
+)
+
+// stop ends the server within bounds: it asks for a fast shutdown, then for an
+// immediate one, and kills it last. It returns once nothing of it is left.
+func (a *Agent) stop(ctx context.Context, fast time.Duration) error {
+	s := a.running()
+	if s == nil {
+		return nil
+	}
+	s.asked.Store(true)
+	for _, try := range []struct {
+		sig  syscall.Signal
+		wait time.Duration
+	}{{syscall.SIGINT, fast}, {syscall.SIGQUIT, immediateStop}, {syscall.SIGKILL, immediateStop}} {
+		if err := s.signal(try.sig); err != nil && !errors.Is(err, errServerGone) && !errors.Is(err, os.ErrClosed) {
+			return fmt.Errorf("stop PostgreSQL: %w", err)
+		}
+		select {
+		case <-s.gone:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("stop PostgreSQL: %w", ctx.Err())
+		case <-time.After(try.wait):
+			a.log.WarnContext(ctx, "PostgreSQL did not stop in time", "signal", try.sig.String())
+		}
+	}
+	return errors.New("stop PostgreSQL: it survives SIGKILL")
+}
