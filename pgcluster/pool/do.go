@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -68,21 +69,22 @@ func (p *Pools) repeat(ctx context.Context, try func(work) outcome) error {
 	defer p.active.Done()
 	var last outcome
 	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
-		w, err := p.enter(ctx, last.retry != "")
+		w, err := p.enter(ctx, last.retry != reasonNone)
 		if err != nil {
 			return last.end(err)
 		}
 		o := p.run(ctx, w, try)
-		switch {
-		case o.err == nil:
+		if o.err == nil {
 			return nil
-		case o.retry == "" && o.unsure:
-			return last.end(fmt.Errorf("%w: %w", ErrUnknown, o.err))
-		case o.retry == "":
+		}
+		o.unsure = o.unsure || last.unsure
+		switch {
+		case errors.Is(o.err, ErrClosed), ctx.Err() != nil && errors.Is(o.err, ctx.Err()):
+			return outcome{err: last.err, unsure: o.unsure}.end(o.err)
+		case o.retry == reasonNone:
 			return o.err
 		}
 		p.metrics.retries.WithLabelValues(string(o.retry)).Inc()
-		o.unsure = o.unsure || last.unsure
 		last = o
 		if err := p.pause(ctx, w.state, backoff); err != nil {
 			return last.end(err)
@@ -92,11 +94,11 @@ func (p *Pools) repeat(ctx context.Context, try func(work) outcome) error {
 
 // end returns the error of a caller that gives up with err after the outcome.
 func (o outcome) end(err error) error {
-	switch {
-	case o.unsure:
-		return fmt.Errorf("%w: %w: last try: %w", ErrUnknown, err, o.err)
-	case o.err != nil:
-		return fmt.Errorf("%w: last try: %w", err, o.err)
+	if o.err != nil {
+		err = fmt.Errorf("%w: last try: %w", err, o.err)
+	}
+	if o.unsure {
+		err = fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	return err
 }
@@ -159,7 +161,7 @@ func (p *Pools) run(ctx context.Context, w work, try func(work) outcome) outcome
 		if ctx.Err() != nil {
 			return outcome{err: ctx.Err()}
 		}
-		return outcome{err: err, retry: retryReason(err, err != ErrClosed)} //nolint:errorlint // as session returns it
+		return outcome{err: err, retry: retryReason(err, !errors.Is(err, ErrClosed))}
 	}
 	// Only now that the session is known to its node does a later change of target
 	// end it: an earlier one may have missed it.

@@ -1,0 +1,461 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"go.uber.org/goleak"
+
+	"github.com/xpd-platform/xpd/internal/pgtest"
+	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/pgcluster/pool"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	maxConns   = 4
+	minConns   = 2
+	maxWaiting = 8
+	patience   = 20 * time.Second
+)
+
+// prepare prepares the statement that write uses.
+func prepare(ctx context.Context, c *pgx.Conn) error {
+	_, err := c.Prepare(ctx, "write", "INSERT INTO written VALUES ($1) ON CONFLICT DO NOTHING")
+	return err
+}
+
+// write is an idempotent function that reports the backend it ran on.
+func write(x int, pid *uint32) pool.Func {
+	return func(ctx context.Context, c *pgx.Conn) error {
+		if pid != nil {
+			*pid = c.PgConn().PID()
+		}
+		_, err := c.Exec(ctx, "write", x)
+		return err
+	}
+}
+
+// start runs pools to a cluster that holds the table written, and waits until
+// they are warm.
+func start(t *testing.T, c *pgtest.Cluster) (*pool.Pools, *prometheus.Registry) {
+	t.Helper()
+	c.Exec(0, "CREATE TABLE IF NOT EXISTS written (x int PRIMARY KEY)")
+	reg := prometheus.NewRegistry()
+	p, err := pool.New(pool.Options{
+		Members: c.Members(), Database: "postgres", User: "postgres", Prepare: prepare,
+		MaxConns: maxConns, MinConns: minConns, MaxWaiting: maxWaiting,
+		Logger: slog.New(slog.DiscardHandler), Registry: reg,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run() = %v", err)
+		}
+	})
+	for i := range c.Members() {
+		waitUntil(t, c, i, "SELECT count(*) >= $1 FROM pg_stat_activity WHERE application_name = 'xpd-pool' AND state = 'idle' AND query LIKE 'INSERT%'", minConns)
+	}
+	return p, reg
+}
+
+// waitUntil waits until a query on server i returns true.
+func waitUntil(t *testing.T, c *pgtest.Cluster, i int, sql string, args ...any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, c.DSN(i))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // only read from
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var ok bool
+		if err := conn.QueryRow(ctx, sql, args...).Scan(&ok); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+		if ok {
+			return
+		}
+		<-tick.C
+	}
+}
+
+// committing is true while a session of the pool waits for its standby.
+const committing = "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'xpd-pool' AND wait_event = 'SyncRep'"
+
+func target(epoch uint64, c *pgtest.Cluster, i int) pool.Target {
+	return pool.Target{Node: c.Members()[i].ID, Epoch: epoch, Open: true}
+}
+
+// F49: what was prepared on a standby runs after its promotion, in the same
+// session.
+func TestDo_runsWhatWasPreparedOnAStandby(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 2)
+	p, _ := start(t, c)
+	ctx := t.Context()
+
+	var before, after uint32
+	p.Retarget(target(1, c, 1))
+	err := p.Read(ctx, func(_ context.Context, conn *pgx.Conn) error {
+		before = conn.PgConn().PID()
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("Read() on the standby = %v", err)
+	}
+
+	done := make(chan error, 1)
+	go func() { done <- p.Do(ctx, write(1, &after)) }() // refused as read-only until the promotion
+	c.Promote(1)
+	if err := <-done; err != nil {
+		t.Fatalf("Do() = %v", err)
+	}
+	if after != before {
+		t.Errorf("Do() ran on backend %d, want %d which was there before the promotion", after, before)
+	}
+}
+
+// F1: the primary dies under load; callers wait and none sees an error.
+func TestDo_waitsForTheNextPrimary(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 3)
+	p, reg := start(t, c)
+	c.SetSync(0, "ANY 1 (n2)")
+	p.Retarget(target(1, c, 0))
+
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	const writers, each = maxConns, 50
+	halfway := make(chan struct{}, writers)
+	resume := make(chan struct{})
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				switch i {
+				case each / 2:
+					halfway <- struct{}{}
+				case each/2 + 1: // one write goes into the gap, the others come after
+					<-resume
+				}
+				if err := p.Do(ctx, write(w*each+i, nil)); err != nil {
+					t.Errorf("Do() = %v", err)
+				}
+			}
+		})
+	}
+	for range writers {
+		<-halfway
+	}
+	c.Kill9(0)
+	p.Retarget(pool.Target{Node: "n1", Epoch: 2})
+	c.Promote(1)
+	p.Retarget(target(2, c, 1))
+	close(resume)
+	wg.Wait()
+	waitUntil(t, c, 1, "SELECT count(*) = $1 FROM written", writers*each)
+
+	if got := testutil.CollectAndCount(reg, "xpd_pool_connections"); got != len(c.Members()) {
+		t.Errorf("series of connections = %d, want one for each node", got)
+	}
+	c.Start(0) // a node that returns is warmed by itself
+	waitUntil(t, c, 0, "SELECT count(*) >= $1 FROM pg_stat_activity WHERE application_name = 'xpd-pool'", minConns)
+}
+
+// A commit that waits on an old primary for ever is sent again on the new one.
+func TestDo_resendsACommitThatHangs(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 2)
+	p, _ := start(t, c)
+	p.Retarget(target(1, c, 0))
+	c.SetSync(0, "ANY 1 (absent)")
+
+	done := make(chan error, 1)
+	runs := 0
+	go func() {
+		done <- p.Do(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+			runs++
+			return write(7, nil)(ctx, conn)
+		})
+	}()
+	waitUntil(t, c, 0, committing)
+	c.Promote(1) // it has the row already: asynchronously streamed, not acknowledged
+	p.Retarget(target(2, c, 1))
+	if err := <-done; err != nil {
+		t.Fatalf("Do() = %v", err)
+	}
+	if want := 2; runs != want {
+		t.Errorf("runs = %d, want %d", runs, want)
+	}
+	waitUntil(t, c, 1, "SELECT count(*) = 1 FROM written WHERE x = 7")
+}
+
+// F33: neither the cancelled commit nor reading its row back is an ok, in this
+// call or in another, before a standby has it.
+func TestDo_doesNotTrustACancelledWait(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ name, end string }{
+		{"cancelled", "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"},
+		{"terminated", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := pgtest.NewCluster(t, 2)
+			p, reg := start(t, c)
+			p.Retarget(target(1, c, 0))
+			c.SetSync(0, "ANY 1 (n2)")
+			c.Stop(1)
+
+			first, second := make(chan error, 1), make(chan error, 1)
+			go func() { first <- p.Do(t.Context(), write(1, nil)) }()
+			waitUntil(t, c, 0, committing)
+			c.Exec(0, tt.end)
+			waitUntil(t, c, 0, "SELECT count(*) = 1 FROM written") // visible, on no standby
+			waitUntil(t, c, 0, committing)                         // the barrier
+			go func() {
+				second <- p.Read(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+					_, err := conn.Exec(ctx, "SELECT * FROM written")
+					return err
+				})
+			}()
+			waitUntil(t, c, 0, "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+			select {
+			case err := <-first:
+				t.Fatalf("Do() = %v without a standby", err)
+			case err := <-second:
+				t.Fatalf("Read() = %v without a standby", err)
+			default:
+			}
+			c.Start(1)
+			if err := errors.Join(<-first, <-second); err != nil {
+				t.Errorf("Do() and Read() = %v", err)
+			}
+			if got, err := retries(reg, "unconfirmed"); err != nil || got == 0 {
+				t.Errorf("unconfirmed retries = %v, %v, want some", got, err)
+			}
+		})
+	}
+}
+
+// The end of the caller's context neither waits for the commit nor cancels it.
+func TestDo_leavesTheCommitAloneWhenTheCallerGoes(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 2)
+	p, _ := start(t, c)
+	p.Retarget(target(1, c, 0))
+	c.SetSync(0, "ANY 1 (n2)")
+	c.Stop(1)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Do(ctx, write(1, nil)) }()
+	waitUntil(t, c, 0, committing)
+	cancel()
+	if err := <-done; !errors.Is(err, pool.ErrUnknown) || !errors.Is(err, context.Canceled) {
+		t.Errorf("Do() = %v, want ErrUnknown and context.Canceled", err)
+	}
+	waitUntil(t, c, 0, committing)
+	// Closed hard by a new epoch, it still is not cancelled: the row stays unseen.
+	p.Retarget(pool.Target{Epoch: 2})
+	waitUntil(t, c, 0, "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'xpd-pool' AND wait_event = 'SyncRep'")
+	waitUntil(t, c, 0, "SELECT count(*) = 0 FROM written")
+	c.Start(1)
+	waitUntil(t, c, 0, "SELECT count(*) = 1 FROM written")
+}
+
+func TestDo_boundsWhoWaits(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 1)
+	p, reg := start(t, c)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+
+	var wg sync.WaitGroup
+	for i := range maxWaiting { // no target yet: all wait
+		wg.Go(func() {
+			if err := p.Do(ctx, write(i, nil)); err != nil {
+				t.Errorf("Do() = %v", err)
+			}
+		})
+	}
+	waitFor(t, func() bool {
+		got, err := gauge(reg, "xpd_pool_waiting_callers")
+		return err == nil && got == maxWaiting
+	})
+	if err := p.Do(ctx, write(99, nil)); !errors.Is(err, pool.ErrOverloaded) {
+		t.Errorf("Do() beyond the bound = %v, want ErrOverloaded", err)
+	}
+	p.Retarget(target(1, c, 0))
+	wg.Wait()
+	waitUntil(t, c, 0, "SELECT count(*) = $1 FROM written", maxWaiting)
+}
+
+func TestDo_returnsOtherErrorsAtOnce(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 1)
+	p, _ := start(t, c)
+	p.Retarget(target(3, c, 0))
+	p.Retarget(pool.Target{Node: "n9", Epoch: 2, Open: true}) // from the past
+	if got, want := p.Target(), target(3, c, 0); got != want {
+		t.Errorf("Target() = %+v, want %+v", got, want)
+	}
+	mine := errors.New("mine")
+	if err := p.Do(t.Context(), func(context.Context, *pgx.Conn) error { return mine }); !errors.Is(err, mine) {
+		t.Errorf("Do() = %v, want the function's own error", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err := p.Read(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		cancel()
+		_, err := conn.Exec(ctx, "SELECT pg_sleep(60)")
+		return err
+	})
+	if !errors.Is(err, context.Canceled) || errors.Is(err, pool.ErrUnknown) {
+		t.Errorf("Read() = %v, want only context.Canceled", err)
+	}
+	if err := p.Do(ctx, write(1, nil)); !errors.Is(err, context.Canceled) || errors.Is(err, pool.ErrUnknown) {
+		t.Errorf("Do() with an ended context = %v, want only context.Canceled", err)
+	}
+}
+
+// The schema comes after the pools: connections are used without, and prepared
+// once it is there, on standbys too.
+func TestPools_prepareOnceTheSchemaExists(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 2)
+	p, err := pool.New(pool.Options{
+		Members: c.Members(), Database: "postgres", User: "postgres", Prepare: prepare,
+		MaxConns: 1, MinConns: 1, MaxWaiting: 1, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	p.Retarget(target(1, c, 0))
+	err = p.Do(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS written (x int PRIMARY KEY)")
+		return err
+	})
+	if err != nil {
+		t.Fatalf("Do() without the schema = %v", err)
+	}
+	if err := p.Do(ctx, write(1, nil)); err != nil {
+		t.Errorf("Do() with the schema = %v", err)
+	}
+	waitUntil(t, c, 1, "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'xpd-pool' AND query LIKE 'INSERT%'")
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run() = %v", err)
+	}
+	if err := p.Do(t.Context(), write(2, nil)); !errors.Is(err, pool.ErrClosed) {
+		t.Errorf("Do() after Run = %v, want ErrClosed", err)
+	}
+}
+
+func TestNew_refusesBadOptions(t *testing.T) {
+	t.Parallel()
+	good := pool.Options{
+		Members: []pgcluster.Member{{ID: "n1", Host: "::1", PGPort: 5432}}, Database: "d", User: "u", MaxConns: 1,
+		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
+	}
+	if _, err := pool.New(good); err != nil {
+		t.Errorf("New() = %v", err)
+	}
+	for name, spoil := range map[string]func(*pool.Options){
+		"no members":        func(o *pool.Options) { o.Members = nil },
+		"no user":           func(o *pool.Options) { o.User = "" },
+		"min above max":     func(o *pool.Options) { o.MinConns = 2 },
+		"negative waiting":  func(o *pool.Options) { o.MaxWaiting = -1 },
+		"no place to count": func(o *pool.Options) { o.Registry = nil },
+	} {
+		bad := good
+		spoil(&bad)
+		if _, err := pool.New(bad); err == nil {
+			t.Errorf("New() with %s = nil, want an error", name)
+		}
+	}
+}
+
+func BenchmarkDo_overhead(b *testing.B) {
+	c := pgtest.NewCluster(b, 1)
+	p, err := pool.New(pool.Options{
+		Members: c.Members(), Database: "postgres", User: "postgres",
+		MaxConns: 2, MinConns: 1, MaxWaiting: 1, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	p.Retarget(target(1, c, 0))
+	nothing := func(context.Context, *pgx.Conn) error { return nil }
+	for b.Loop() {
+		if err := p.Do(ctx, nothing); err != nil {
+			b.Fatal(err)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		b.Error(err)
+	}
+}
+
+// waitFor waits until a condition of this process holds.
+func waitFor(t *testing.T, ok func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-ctx.Done():
+			t.Fatal(ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+func gauge(reg *prometheus.Registry, name string) (float64, error) { return metric(reg, name, "") }
+
+func retries(reg *prometheus.Registry, reason string) (float64, error) {
+	return metric(reg, "xpd_pool_retries_total", reason)
+}
+
+// metric returns the value of the series whose only label has the given value.
+func metric(reg *prometheus.Registry, name, label string) (float64, error) {
+	families, err := reg.Gather()
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
+				return m.GetGauge().GetValue() + m.GetCounter().GetValue(), nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("no metric %s %s", name, label)
+}
