@@ -1,0 +1,32 @@
+package pgstore
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgerrcode"
+	"github.com/jackc/pgx/v5"
+)
+
+// Prepare prepares the statements of the hot path on c, which may be connected to
+// a standby: they run as soon as it is promoted. Each is known by its own text,
+// so that a connection without them still works and prepares on first use. A
+// database that Migrate has not reached yet is no error.
+func Prepare(ctx context.Context, c *pgx.Conn) error {
+	for _, sql := range []string{
+		lookUpSQL, versionSQL,
+		checkDefinitionsSQL, insertUnitsSQL, insertAssignmentsSQL, readAssignmentsSQL,
+		insertExposuresSQL, readExposuresSQL,
+		insertEventsSQL,
+		assignmentsOfSQL, eventsOfSQL,
+	} {
+		_, err := c.Prepare(ctx, sql, sql)
+		if hasCode(err, pgerrcode.UndefinedTable, pgerrcode.UndefinedFunction) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("prepare %.40q: %w", sql, err)
+		}
+	}
+	return nil
+}
