@@ -10,7 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/xpd-platform/xpd/pgcluster"
 )
@@ -124,11 +123,11 @@ func New(o Options) (*Pools, error) {
 // until ctx ends. Then it closes all of them, those in use too, and returns when
 // no function runs any more. Callers in Do get ErrClosed.
 func (p *Pools) Run(ctx context.Context) error {
-	var g errgroup.Group
+	var keepers sync.WaitGroup
 	for _, n := range p.nodes {
-		g.Go(func() error { n.tend(ctx); return nil })
+		keepers.Go(func() { n.tend(ctx) })
 	}
-	err := g.Wait()
+	keepers.Wait()
 
 	p.mu.Lock()
 	p.ended = true
@@ -138,12 +137,13 @@ func (p *Pools) Run(ctx context.Context) error {
 		n.close()
 	}
 	p.active.Wait()
-	return err
+	return nil
 }
 
 // Retarget points the pools to t at once. It is idempotent and ignores an epoch
 // below the current one. If the node or the epoch changes, the connections to
-// the node that was the target are closed, and what ran there runs again.
+// the node that was the target are closed, and what ran there runs again. If only
+// Open becomes false, what runs goes on to its end and the rest waits.
 func (p *Pools) Retarget(t Target) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -3,7 +3,6 @@ package pool_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync"
 	"testing"
@@ -12,105 +11,18 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"go.uber.org/goleak"
 
 	"github.com/xpd-platform/xpd/internal/pgtest"
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/pgcluster/pool"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-const (
-	maxConns   = 4
-	minConns   = 2
-	maxWaiting = 8
-	patience   = 20 * time.Second
-)
-
-// prepare prepares the statement that write uses.
-func prepare(ctx context.Context, c *pgx.Conn) error {
-	_, err := c.Prepare(ctx, "write", "INSERT INTO written VALUES ($1) ON CONFLICT DO NOTHING")
-	return err
-}
-
-// write is an idempotent function that reports the backend it ran on.
-func write(x int, pid *uint32) pool.Func {
-	return func(ctx context.Context, c *pgx.Conn) error {
-		if pid != nil {
-			*pid = c.PgConn().PID()
-		}
-		_, err := c.Exec(ctx, "write", x)
-		return err
-	}
-}
-
-// start runs pools to a cluster that holds the table written, and waits until
-// they are warm.
-func start(t *testing.T, c *pgtest.Cluster) (*pool.Pools, *prometheus.Registry) {
-	t.Helper()
-	c.Exec(0, "CREATE TABLE IF NOT EXISTS written (x int PRIMARY KEY)")
-	reg := prometheus.NewRegistry()
-	p, err := pool.New(pool.Options{
-		Members: c.Members(), Database: "postgres", User: "postgres", Prepare: prepare,
-		MaxConns: maxConns, MinConns: minConns, MaxWaiting: maxWaiting,
-		Logger: slog.New(slog.DiscardHandler), Registry: reg,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run() = %v", err)
-		}
-	})
-	for i := range c.Members() {
-		waitUntil(t, c, i, "SELECT count(*) >= $1 FROM pg_stat_activity WHERE application_name = 'xpd-pool' AND state = 'idle' AND query LIKE 'INSERT%'", minConns)
-	}
-	return p, reg
-}
-
-// waitUntil waits until a query on server i returns true.
-func waitUntil(t *testing.T, c *pgtest.Cluster, i int, sql string, args ...any) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, c.DSN(i))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // only read from
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var ok bool
-		if err := conn.QueryRow(ctx, sql, args...).Scan(&ok); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-		if ok {
-			return
-		}
-		<-tick.C
-	}
-}
-
-// committing is true while a session of the pool waits for its standby.
-const committing = "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'xpd-pool' AND wait_event = 'SyncRep'"
-
-func target(epoch uint64, c *pgtest.Cluster, i int) pool.Target {
-	return pool.Target{Node: c.Members()[i].ID, Epoch: epoch, Open: true}
-}
-
 // F49: what was prepared on a standby runs after its promotion, in the same
 // session.
 func TestDo_runsWhatWasPreparedOnAStandby(t *testing.T) {
 	t.Parallel()
 	c := pgtest.NewCluster(t, 2)
-	p, _ := start(t, c)
+	p := start(t, c)
 	ctx := t.Context()
 
 	var before, after uint32
@@ -138,7 +50,7 @@ func TestDo_runsWhatWasPreparedOnAStandby(t *testing.T) {
 func TestDo_waitsForTheNextPrimary(t *testing.T) {
 	t.Parallel()
 	c := pgtest.NewCluster(t, 3)
-	p, reg := start(t, c)
+	p := start(t, c)
 	c.SetSync(0, "ANY 1 (n2)")
 	p.Retarget(target(1, c, 0))
 
@@ -174,8 +86,8 @@ func TestDo_waitsForTheNextPrimary(t *testing.T) {
 	wg.Wait()
 	waitUntil(t, c, 1, "SELECT count(*) = $1 FROM written", writers*each)
 
-	if got := testutil.CollectAndCount(reg, "xpd_pool_connections"); got != len(c.Members()) {
-		t.Errorf("series of connections = %d, want one for each node", got)
+	if got, err := testutil.GatherAndCount(p.reg, "xpd_pool_connections"); err != nil || got != len(c.Members()) {
+		t.Errorf("series of connections = %d, %v, want one for each node", got, err)
 	}
 	c.Start(0) // a node that returns is warmed by itself
 	waitUntil(t, c, 0, "SELECT count(*) >= $1 FROM pg_stat_activity WHERE application_name = 'xpd-pool'", minConns)
@@ -185,7 +97,7 @@ func TestDo_waitsForTheNextPrimary(t *testing.T) {
 func TestDo_resendsACommitThatHangs(t *testing.T) {
 	t.Parallel()
 	c := pgtest.NewCluster(t, 2)
-	p, _ := start(t, c)
+	p := start(t, c)
 	p.Retarget(target(1, c, 0))
 	c.SetSync(0, "ANY 1 (absent)")
 
@@ -221,7 +133,7 @@ func TestDo_doesNotTrustACancelledWait(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := pgtest.NewCluster(t, 2)
-			p, reg := start(t, c)
+			p := start(t, c)
 			p.Retarget(target(1, c, 0))
 			c.SetSync(0, "ANY 1 (n2)")
 			c.Stop(1)
@@ -250,7 +162,7 @@ func TestDo_doesNotTrustACancelledWait(t *testing.T) {
 			if err := errors.Join(<-first, <-second); err != nil {
 				t.Errorf("Do() and Read() = %v", err)
 			}
-			if got, err := retries(reg, "unconfirmed"); err != nil || got == 0 {
+			if got, err := retries(p.reg, "unconfirmed"); err != nil || got == 0 {
 				t.Errorf("unconfirmed retries = %v, %v, want some", got, err)
 			}
 		})
@@ -261,7 +173,7 @@ func TestDo_doesNotTrustACancelledWait(t *testing.T) {
 func TestDo_leavesTheCommitAloneWhenTheCallerGoes(t *testing.T) {
 	t.Parallel()
 	c := pgtest.NewCluster(t, 2)
-	p, _ := start(t, c)
+	p := start(t, c)
 	p.Retarget(target(1, c, 0))
 	c.SetSync(0, "ANY 1 (n2)")
 	c.Stop(1)
@@ -275,18 +187,80 @@ func TestDo_leavesTheCommitAloneWhenTheCallerGoes(t *testing.T) {
 		t.Errorf("Do() = %v, want ErrUnknown and context.Canceled", err)
 	}
 	waitUntil(t, c, 0, committing)
-	// Closed hard by a new epoch, it still is not cancelled: the row stays unseen.
+	// Closed hard by a new epoch it still is not cancelled: the row stays unseen.
 	p.Retarget(pool.Target{Epoch: 2})
-	waitUntil(t, c, 0, "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'xpd-pool' AND wait_event = 'SyncRep'")
+	p.stop()
+	c.Exec(0, "SELECT pg_sleep(0.2)") // for a cancel request, had there been one, to act
+	waitUntil(t, c, 0, committing)
 	waitUntil(t, c, 0, "SELECT count(*) = 0 FROM written")
 	c.Start(1)
 	waitUntil(t, c, 0, "SELECT count(*) = 1 FROM written")
 }
 
+// An answer counts only in the epoch that it was given in.
+func TestDo_runsAgainWhenTheEpochPassedMeanwhile(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 1)
+	p := start(t, c)
+	p.Retarget(target(1, c, 0))
+	runs := 0
+	err := p.Do(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+		runs++
+		err := write(1, nil)(ctx, conn)
+		p.Retarget(target(2, c, 0))
+		return err
+	})
+	if err != nil {
+		t.Fatalf("Do() = %v", err)
+	}
+	if want := 2; runs != want {
+		t.Errorf("runs = %d, want %d", runs, want)
+	}
+}
+
+// A hold within the epoch, as before a switchover, lets what runs succeed.
+func TestRetarget_holdsNewWorkOnly(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 1)
+	p := start(t, c)
+	p.Retarget(target(1, c, 0))
+	runs := 0
+	err := p.Do(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
+		runs++
+		p.Retarget(pool.Target{Node: "n1", Epoch: 1})
+		return write(1, nil)(ctx, conn)
+	})
+	if want := 1; err != nil || runs != want {
+		t.Errorf("Do() = %v after %d runs, want nil after %d", err, runs, want)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := p.Do(ctx, write(2, nil)); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, pool.ErrUnknown) {
+		t.Errorf("Do() while held = %v, want only context.DeadlineExceeded", err)
+	}
+}
+
+// A session that the server has ended is noticed before work is given to it.
+func TestDo_doesNotUseADeadSession(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 1)
+	p := start(t, c)
+	p.Retarget(target(1, c, 0))
+	c.Exec(0, "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = 'xpd-pool'")
+	if err := p.Do(t.Context(), write(1, nil)); err != nil {
+		t.Fatalf("Do() = %v", err)
+	}
+	for _, reason := range []string{"connection", "shutdown"} {
+		if got, err := retries(p.reg, reason); err == nil {
+			t.Errorf("retries for %s = %v, want none", reason, got)
+		}
+	}
+}
+
 func TestDo_boundsWhoWaits(t *testing.T) {
 	t.Parallel()
 	c := pgtest.NewCluster(t, 1)
-	p, reg := start(t, c)
+	p := start(t, c)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 
@@ -299,7 +273,7 @@ func TestDo_boundsWhoWaits(t *testing.T) {
 		})
 	}
 	waitFor(t, func() bool {
-		got, err := gauge(reg, "xpd_pool_waiting_callers")
+		got, err := gauge(p.reg, "xpd_pool_waiting_callers")
 		return err == nil && got == maxWaiting
 	})
 	if err := p.Do(ctx, write(99, nil)); !errors.Is(err, pool.ErrOverloaded) {
@@ -313,7 +287,7 @@ func TestDo_boundsWhoWaits(t *testing.T) {
 func TestDo_returnsOtherErrorsAtOnce(t *testing.T) {
 	t.Parallel()
 	c := pgtest.NewCluster(t, 1)
-	p, _ := start(t, c)
+	p := start(t, c)
 	p.Retarget(target(3, c, 0))
 	p.Retarget(pool.Target{Node: "n9", Epoch: 2, Open: true}) // from the past
 	if got, want := p.Target(), target(3, c, 0); got != want {
@@ -420,42 +394,4 @@ func BenchmarkDo_overhead(b *testing.B) {
 	if err := <-done; err != nil {
 		b.Error(err)
 	}
-}
-
-// waitFor waits until a condition of this process holds.
-func waitFor(t *testing.T, ok func() bool) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			t.Fatal(ctx.Err())
-		case <-tick.C:
-		}
-	}
-}
-
-func gauge(reg *prometheus.Registry, name string) (float64, error) { return metric(reg, name, "") }
-
-func retries(reg *prometheus.Registry, reason string) (float64, error) {
-	return metric(reg, "xpd_pool_retries_total", reason)
-}
-
-// metric returns the value of the series whose only label has the given value.
-func metric(reg *prometheus.Registry, name, label string) (float64, error) {
-	families, err := reg.Gather()
-	if err != nil {
-		return 0, err
-	}
-	for _, f := range families {
-		for _, m := range f.GetMetric() {
-			if f.GetName() == name && (label == "" || m.GetLabel()[0].GetValue() == label) {
-				return m.GetGauge().GetValue() + m.GetCounter().GetValue(), nil
-			}
-		}
-	}
-	return 0, fmt.Errorf("no metric %s %s", name, label)
 }
