@@ -1,0 +1,12 @@
+// Package raftstore replicates the failover.State through Raft (hashicorp/raft)
+// and keeps it on this node's disk.
+//
+// A state is saved whole, as one log entry, and only if it was decided on the
+// current one: entries carry the log index of the state they follow, and every
+// node applies the same comparison. So a decision taken on an old view can never
+// overwrite a newer one, whoever leads. Heartbeats and positions of PostgreSQL
+// never enter the log.
+//
+// The set of voters is fixed: the members given to Open, identical on all nodes.
+// The package decides nothing about PostgreSQL and knows no rules of failover.
+package raftstore

@@ -1,0 +1,281 @@
+package raftstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/bbolt"
+
+	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// Options says where a node's Raft lives. All fields are required.
+type Options struct {
+	Node       pgcluster.NodeID
+	Members    []pgcluster.Member // the voters; the same on every node, for good
+	Dir        string             // made if it is missing
+	ListenAddr string             // the others reach it as the member's RaftAddr
+	Logger     *slog.Logger
+	Registry   prometheus.Registerer
+}
+
+// Bounds of Raft. A follower that hears nothing for heartbeat to twice that starts
+// an election; a leader that reaches no majority for lease gives up.
+const (
+	heartbeat      = time.Second
+	lease          = 500 * time.Millisecond
+	commitInterval = 10 * time.Millisecond
+	rpcTimeout     = time.Second
+	enqueueTimeout = time.Second
+
+	// The state is rewritten whole, so a few entries replace a long log.
+	snapshotEvery   = 256
+	snapshotTrail   = 128
+	snapshotCheck   = 30 * time.Second
+	snapshotsKept   = 2
+	cachedEntries   = 256
+	connsPerPeer    = 3
+	fileLockTimeout = 2 * time.Second
+)
+
+// Store is this node's part of the Raft group. Its methods may be called by
+// several goroutines at once.
+type Store struct {
+	raft  *raft.Raft
+	fsm   *fsm
+	addrs map[pgcluster.NodeID]raft.ServerAddress
+	close func() error
+}
+
+// Open starts this node's Raft, on a folder that no other process has open. Raft
+// takes part in elections from now on; the caller must call Run, which also frees
+// what Open took.
+func Open(o Options) (_ *Store, err error) {
+	var opened closers
+	defer func() {
+		if err != nil {
+			_ = opened.close() // err says more
+		}
+	}()
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make Raft folder: %w", err)
+	}
+	conf, self, err := o.configuration()
+	if err != nil {
+		return nil, err
+	}
+	logger := raftLogger(o.Logger)
+	db, err := raftboltdb.New(raftboltdb.Options{
+		Path: filepath.Join(o.Dir, "raft.db"), BoltOptions: &bbolt.Options{Timeout: fileLockTimeout},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open Raft log (is another xpd running on %s?): %w", o.Dir, err)
+	}
+	opened.add(db.Close)
+	cache, err := raft.NewLogCache(cachedEntries, db)
+	if err != nil {
+		return nil, fmt.Errorf("cache Raft log: %w", err)
+	}
+	snaps, err := raft.NewFileSnapshotStoreWithLogger(o.Dir, snapshotsKept, logger)
+	if err != nil {
+		return nil, fmt.Errorf("open Raft snapshots: %w", err)
+	}
+	l, err := new(net.ListenConfig).Listen(context.Background(), "tcp", o.ListenAddr)
+	if err != nil {
+		return nil, fmt.Errorf("listen for Raft: %w", err)
+	}
+	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: stream{l, memberAddr(self)}, MaxPool: connsPerPeer, Timeout: rpcTimeout, Logger: logger,
+	})
+	opened.add(trans.Close)
+
+	rc := raftConfig(o.Node, logger)
+	if err := bootstrap(rc, conf, cache, db, snaps, trans); err != nil {
+		return nil, err
+	}
+	f := newFSM()
+	r, err := raft.NewRaft(rc, f, cache, db, snaps, trans)
+	if err != nil {
+		return nil, fmt.Errorf("start Raft: %w", err)
+	}
+	register(o.Registry, r)
+	addrs := map[pgcluster.NodeID]raft.ServerAddress{}
+	for _, m := range o.Members {
+		addrs[m.ID] = raft.ServerAddress(m.RaftAddr())
+	}
+	return &Store{raft: r, fsm: f, addrs: addrs, close: opened.close}, nil
+}
+
+// configuration returns the voters and the address of this node.
+func (o Options) configuration() (raft.Configuration, raft.ServerAddress, error) {
+	var conf raft.Configuration
+	var self raft.ServerAddress
+	for _, m := range o.Members {
+		s := raft.Server{ID: raft.ServerID(m.ID), Address: raft.ServerAddress(m.RaftAddr())}
+		conf.Servers = append(conf.Servers, s)
+		if m.ID == o.Node {
+			self = s.Address
+		}
+	}
+	if self == "" {
+		return conf, "", fmt.Errorf("node %s is not a member of its own cluster", o.Node)
+	}
+	return conf, self, nil
+}
+
+// bootstrap writes the first configuration into an empty log. Every node writes
+// the same one, so it does not matter who is first.
+func bootstrap(rc *raft.Config, conf raft.Configuration, logs raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore, trans raft.Transport) error {
+	exists, err := raft.HasExistingState(logs, stable, snaps)
+	if err != nil {
+		return fmt.Errorf("read Raft folder: %w", err)
+	}
+	if exists {
+		return nil
+	}
+	if err := raft.BootstrapCluster(rc, logs, stable, snaps, trans, conf); err != nil {
+		return fmt.Errorf("bootstrap Raft: %w", err)
+	}
+	return nil
+}
+
+// closers close what was opened, last first.
+type closers []func() error
+
+func (c *closers) add(f func() error) { *c = append(*c, f) }
+
+func (c *closers) close() error {
+	var errs []error
+	for i := len(*c) - 1; i >= 0; i-- {
+		errs = append(errs, (*c)[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// Run blocks until ctx ends and then leaves the group cleanly: a leader hands
+// over first, so that the others need no election timeout.
+func (s *Store) Run(ctx context.Context) error {
+	<-ctx.Done()
+	if s.raft.State() == raft.Leader {
+		_ = s.raft.LeadershipTransfer().Error() // bounded; alone, there is nobody to hand over to
+	}
+	err := s.raft.Shutdown().Error()
+	if err := errors.Join(err, s.close()); err != nil {
+		return fmt.Errorf("stop Raft: %w", err)
+	}
+	return nil
+}
+
+// State returns the state that was applied last on this node, and the index that
+// Save wants as its base. Readers share the state: it must not be changed.
+func (s *Store) State() (failover.State, uint64) {
+	v := s.fsm.current()
+	return v.State, v.Index
+}
+
+// Changed returns a channel that is closed as soon as a state newer than after
+// was applied on this node.
+func (s *Store) Changed(after uint64) <-chan struct{} { return s.fsm.after(after) }
+
+// Save makes st the state if the current one still has index base, and returns
+// its index; it is applied here when Save returns. It fails with
+// failover.ErrStale if it has not, with failover.ErrNotLeader on a node that does
+// not lead or stopped to meanwhile. When ctx ends first, the state may be saved
+// or not: a later Save with the same base tells.
+func (s *Store) Save(ctx context.Context, base uint64, st failover.State) (uint64, error) {
+	entry, err := json.Marshal(command{Kind: kindSaveState, Base: base, State: st})
+	if err != nil {
+		return 0, fmt.Errorf("encode state: %w", err)
+	}
+	f := s.raft.Apply(entry, enqueueTimeout)
+	if err := wait(ctx, f); err != nil {
+		return 0, fmt.Errorf("save state: %w", err)
+	}
+	if err, refused := f.Response().(error); refused {
+		return 0, fmt.Errorf("save state: %w", err)
+	}
+	return f.Index(), nil
+}
+
+// Barrier waits until every entry that was committed before is applied on this
+// node, and returns the term that it leads in. It fails with
+// failover.ErrNotLeader on a node that does not lead.
+func (s *Store) Barrier(ctx context.Context) (uint64, error) {
+	term := s.raft.CurrentTerm()
+	if err := wait(ctx, s.raft.Barrier(enqueueTimeout)); err != nil {
+		return 0, fmt.Errorf("raft barrier: %w", err)
+	}
+	if s.raft.CurrentTerm() != term {
+		// Which of the terms the barrier passed in is not known.
+		return 0, fmt.Errorf("raft barrier: the term changed: %w", failover.ErrNotLeader)
+	}
+	return term, nil
+}
+
+// wait returns the result of f in terms of package failover, or ctx's error.
+func wait(ctx context.Context, f raft.Future) error {
+	done := make(chan error, 1)
+	go func() { done <- f.Error() }() // ends with f, at the latest when Raft shuts down
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-done:
+		switch {
+		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost),
+			errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrRaftShutdown):
+			return fmt.Errorf("%w: %w", failover.ErrNotLeader, err)
+		}
+		return err
+	}
+}
+
+// LeaderCh tells when this node becomes leader (true) and stops to be (false).
+// Only the latest change waits, so a true may follow a true. It is for one reader.
+func (s *Store) LeaderCh() <-chan bool { return s.raft.LeaderCh() }
+
+// Leader returns the leader that this node heard of lately, or "".
+func (s *Store) Leader() pgcluster.NodeID {
+	_, id := s.raft.LeaderWithID()
+	return pgcluster.NodeID(id)
+}
+
+// Term returns the Raft term that this node is in, leading or not.
+func (s *Store) Term() uint64 { return s.raft.CurrentTerm() }
+
+// TransferLeadership makes to the leader, or fails within the time of an election.
+func (s *Store) TransferLeadership(ctx context.Context, to pgcluster.NodeID) error {
+	addr, known := s.addrs[to]
+	if !known {
+		return fmt.Errorf("transfer leadership: there is no node %q", to)
+	}
+	if err := wait(ctx, s.raft.LeadershipTransferToServer(raft.ServerID(to), addr)); err != nil {
+		return fmt.Errorf("transfer leadership to %s: %w", to, err)
+	}
+	return nil
+}
+
+func raftConfig(node pgcluster.NodeID, logger hclog.Logger) *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(node)
+	c.HeartbeatTimeout = heartbeat
+	c.ElectionTimeout = heartbeat
+	c.LeaderLeaseTimeout = lease
+	c.CommitTimeout = commitInterval
+	c.SnapshotThreshold = snapshotEvery
+	c.SnapshotInterval = snapshotCheck
+	c.TrailingLogs = snapshotTrail
+	c.Logger = logger
+	return c
+}
