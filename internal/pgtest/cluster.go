@@ -27,11 +27,11 @@ type Cluster struct {
 // NewCluster starts n servers on loopback and returns once all standbys stream.
 // Replication is asynchronous until SetSync. Everything is gone when the test
 // ends.
-func NewCluster(t testing.TB, n int) *Cluster {
-	t.Helper()
-	dir := Dir(t)
-	c := &Cluster{t: t}
-	for i, port := range FreePorts(t, n) {
+func NewCluster(tb testing.TB, n int) *Cluster {
+	tb.Helper()
+	dir := Dir(tb)
+	c := &Cluster{t: tb}
+	for i, port := range FreePorts(tb, n) {
 		id := pgcluster.NodeID(fmt.Sprintf("n%d", i+1))
 		c.members = append(c.members, pgcluster.Member{ID: id, Host: "127.0.0.1", PGPort: port})
 		s, err := newServer(dir, string(id), c.dsn(i),
@@ -39,24 +39,24 @@ func NewCluster(t testing.TB, n int) *Cluster {
 			"wal_keep_size = 128MB", "wal_retrieve_retry_interval = 100ms", "restart_after_crash = off",
 			"cluster_name = "+string(id), "primary_conninfo = '"+c.conninfo(0, i)+"'")
 		if err != nil {
-			t.Fatalf("prepare %s: %v", id, err)
+			tb.Fatalf("prepare %s: %v", id, err)
 		}
 		c.servers = append(c.servers, s)
 		if i > 0 {
 			// A copy of a cleanly stopped primary is a standby.
-			if err := os.WriteFile(filepath.Join(s.data, "standby.signal"), nil, 0o644); err != nil { //nolint:gosec // read by another user
-				t.Fatal(err)
+			if err := os.WriteFile(filepath.Join(s.data, "standby.signal"), nil, 0o644); err != nil {
+				tb.Fatal(err)
 			}
 		}
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
 	var g errgroup.Group
 	for _, s := range c.servers {
 		g.Go(func() error { return s.start(ctx) })
 	}
 	if err := g.Wait(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c.waitFor(0, "all standbys stream",
 		"SELECT count(*) = $1 FROM pg_stat_replication WHERE state = 'streaming'", n-1)
@@ -139,7 +139,7 @@ func (c *Cluster) waitFor(i int, what, sql string, args ...any) {
 	if err != nil {
 		c.t.Fatalf("%s: %v", c.members[i].ID, err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // only read from
+	defer conn.Close(context.WithoutCancel(ctx))
 	err = poll(ctx, func() (bool, error) {
 		var ok bool
 		err := conn.QueryRow(ctx, sql, args...).Scan(&ok)

@@ -43,30 +43,30 @@ var sharedServer = sync.OnceValues(func() (*shared, error) {
 
 // New returns a pool of connections to a new empty database, as its superuser.
 // When the test ends the pool is closed and the database is dropped.
-func New(t testing.TB) *pgxpool.Pool {
-	t.Helper()
-	BinDir(t)
+func New(tb testing.TB) *pgxpool.Pool {
+	tb.Helper()
+	BinDir(tb)
 	s, err := sharedServer()
 	if err != nil {
-		t.Fatalf("start a PostgreSQL for the tests: %v", err)
+		tb.Fatalf("start a PostgreSQL for the tests: %v", err)
 	}
 	name := fmt.Sprintf("test%d", s.databases.Add(1))
 	quoted := pgx.Identifier{name}.Sanitize()
-	if err := s.exec(t.Context(), "CREATE DATABASE "+quoted); err != nil {
-		t.Fatalf("create a database: %v", err)
+	if err := s.exec(tb.Context(), "CREATE DATABASE "+quoted); err != nil {
+		tb.Fatalf("create a database: %v", err)
 	}
-	pool, err := pgxpool.New(t.Context(), s.dsn+" dbname="+name)
+	pool, err := pgxpool.New(tb.Context(), s.dsn+" dbname="+name)
 	if err != nil {
-		t.Fatalf("open the test's database: %v", err)
+		tb.Fatalf("open the test's database: %v", err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patience)
+	tb.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(tb.Context()), patience)
 		defer cancel()
 		if err := closePool(ctx, pool); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 		if err := s.exec(ctx, "DROP DATABASE "+quoted+" WITH (FORCE)"); err != nil {
-			t.Errorf("drop the test's database: %v", err)
+			tb.Errorf("drop the test's database: %v", err)
 		}
 	})
 	return pool

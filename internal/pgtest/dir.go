@@ -13,16 +13,16 @@ import (
 // owns and that everybody can enter, unlike t.TempDir(). When the test ends, or
 // its process dies, whatever process has its working directory inside is stopped
 // (a PostgreSQL server has it in its data directory) and the folder is removed.
-func Dir(t testing.TB) string {
-	t.Helper()
-	BinDir(t)
+func Dir(tb testing.TB) string {
+	tb.Helper()
+	BinDir(tb)
 	d, err := newWatchedDir()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := d.remove(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return d.path
@@ -62,7 +62,7 @@ func newWatchedDir() (*watchedDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &watchedDir{path: path, watcher: exec.Command("/bin/sh", "-c", watchScript, "pgtest-watch", path)} //nolint:noctx,gosec // must outlive every context of the test
+	d := &watchedDir{path: path, watcher: exec.Command("/bin/sh", "-c", watchScript, "pgtest-watch", path)} //nolint:noctx // must outlive every context of the test
 	d.watcher.Dir = "/"
 	// A Ctrl-C at the terminal must reach the tests only.
 	d.watcher.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -72,7 +72,7 @@ func newWatchedDir() (*watchedDir, error) {
 	if err := d.watcher.Start(); err != nil {
 		return nil, fmt.Errorf("watch %s: %w", path, err)
 	}
-	if err := os.Chmod(path, 0o755); err != nil { //nolint:gosec // another user's server must get in
+	if err := os.Chmod(path, 0o755); err != nil {
 		return nil, err
 	}
 	if cred != nil {

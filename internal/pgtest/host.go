@@ -20,8 +20,8 @@ const debianBinDir = "/usr/lib/postgresql/15/bin"
 
 // BinDir returns the folder of PostgreSQL 15's programs. Without them, or without
 // an OS user that may run them, the test is skipped, or fails if CI=true.
-func BinDir(t testing.TB) string {
-	t.Helper()
+func BinDir(tb testing.TB) string {
+	tb.Helper()
 	dir, err := binDir()
 	if err == nil {
 		_, err = Credential()
@@ -30,13 +30,14 @@ func BinDir(t testing.TB) string {
 		return dir
 	}
 	if os.Getenv("CI") == "true" {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Skip(err)
+	tb.Skip(err)
 	return ""
 }
 
-func binDir() (string, error) {
+//nolint:gochecknoglobals // looked up once for each test process
+var binDir = sync.OnceValues(func() (string, error) {
 	for _, dir := range append([]string{debianBinDir}, filepath.SplitList(os.Getenv("PATH"))...) {
 		out, err := exec.Command(filepath.Join(dir, "initdb"), "--version").Output() //nolint:noctx // ends at once
 		if err == nil && strings.Contains(string(out), ") 15.") {
@@ -44,7 +45,7 @@ func binDir() (string, error) {
 		}
 	}
 	return "", errors.New("PostgreSQL 15 is not installed: run make deps, or apt-get install postgresql-15")
-}
+})
 
 // OSUser returns the OS user that PostgreSQL must run as: "postgres" if this
 // process is root, whom PostgreSQL refuses, else "" for the user of this process.
@@ -94,23 +95,23 @@ var (
 // FreePorts returns n TCP ports of loopback that nobody listens on. No port is
 // returned twice in one process, and test processes that run side by side start
 // at different places.
-func FreePorts(t testing.TB, n int) []int {
-	t.Helper()
+func FreePorts(tb testing.TB, n int) []int {
+	tb.Helper()
 	var ports []int
 	for range portMax - portMin {
 		if len(ports) == n {
 			return ports
 		}
 		port := portMin + int((portsBase()+portsTaken.Add(1))%(portMax-portMin))
-		ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			continue
 		}
 		if err := ln.Close(); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		ports = append(ports, port)
 	}
-	t.Fatalf("found %d free ports, want %d", len(ports), n)
+	tb.Fatalf("found %d free ports, want %d", len(ports), n)
 	return nil
 }

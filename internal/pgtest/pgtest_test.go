@@ -59,7 +59,7 @@ func TestCluster_survivesItsPrimary(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.WithoutCancel(t.Context())) //nolint:errcheck // only read from
+	defer conn.Close(context.WithoutCancel(t.Context()))
 	var sum int
 	if err := conn.QueryRow(t.Context(), "SELECT sum(x) FROM kept").Scan(&sum); err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func TestFreePorts_areDistinct(t *testing.T) {
 const childEnv = "XPD_PGTEST_CHILD"
 
 // TestChild is not a test: it is what TestNothingOutlivesAKilledTestProcess kills.
-func TestChild(t *testing.T) {
+func TestChild(t *testing.T) { //nolint:paralleltest // alone in its process
 	if os.Getenv(childEnv) == "" {
 		t.Skip("run by TestNothingOutlivesAKilledTestProcess only")
 	}
@@ -92,8 +92,8 @@ func TestChild(t *testing.T) {
 	if err := pool.QueryRow(t.Context(), "SELECT current_setting('data_directory')").Scan(&data); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Println(childEnv, pgtest.Dir(t))
-	fmt.Println(childEnv, data)
+	fmt.Fprintln(os.Stdout, childEnv, pgtest.Dir(t))
+	fmt.Fprintln(os.Stdout, childEnv, data)
 	<-t.Context().Done()
 }
 
@@ -102,7 +102,7 @@ func TestNothingOutlivesAKilledTestProcess(t *testing.T) {
 	pgtest.BinDir(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestChild$", "-test.v") //nolint:gosec // this test's own program
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestChild$", "-test.v")
 	cmd.Env = append(os.Environ(), childEnv+"=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -44,7 +44,7 @@ func run(dir, program string, args ...string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(program, args...) //nolint:noctx,gosec // ended by the watcher of dir
+	cmd := exec.Command(program, args...) //nolint:noctx // ended by the watcher of dir
 	cmd.Dir = dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: cred}
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -94,11 +94,11 @@ func (s *server) start(ctx context.Context) error {
 		return err
 	}
 	logPath := s.data + ".log"
-	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // for people to read
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.data) //nolint:noctx,gosec // ended by the watcher
+	cmd := exec.Command(filepath.Join(s.bin, "postgres"), "-D", s.data) //nolint:noctx // ended by the watcher
 	cmd.Dir = s.data
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: cred}
@@ -112,14 +112,11 @@ func (s *server) start(ctx context.Context) error {
 		if s.reaped() {
 			return false, errors.New("postgres ended")
 		}
-		var conn *pgx.Conn
-		if conn, last = pgx.Connect(ctx, s.dsn); last != nil {
-			return false, nil
-		}
-		return true, conn.Close(ctx)
+		last = s.exec(ctx, "")
+		return last == nil, nil
 	})
 	if err != nil {
-		tail, _ := os.ReadFile(logPath) //nolint:errcheck // only makes the error below more helpful
+		tail, _ := os.ReadFile(logPath)
 		return fmt.Errorf("start postgres: %w: %w\n%s", err, last, tail)
 	}
 	return nil
@@ -183,7 +180,7 @@ func (s *server) kill9(ctx context.Context) error {
 // processes returns the running processes of the server, known by their working
 // directory.
 func (s *server) processes() []int {
-	links, _ := filepath.Glob("/proc/[0-9]*/cwd") //nolint:errcheck // the pattern is well-formed
+	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	var pids []int
 	for _, link := range links {
 		if cwd, err := os.Readlink(link); err != nil || cwd != s.data {

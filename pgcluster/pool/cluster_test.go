@@ -89,7 +89,7 @@ func waitUntil(t *testing.T, c *pgtest.Cluster, i int, sql string, args ...any) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // only read from
+	defer conn.Close(context.WithoutCancel(ctx))
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -160,7 +160,7 @@ func (p *Pools) Retarget(t Target) {
 	if t.Open {
 		p.metrics.swaps.Inc()
 	}
-	p.logger.Info("pools point to another target", "node", string(t.Node), "epoch", t.Epoch, "open", t.Open) //nolint:sloglint // called from where there is no context
+	p.logger.Info("pools point to another target", "node", string(t.Node), "epoch", t.Epoch, "open", t.Open)
 }
 
 // Target returns where writes go now.

@@ -147,16 +147,19 @@ func (s *session) lost() bool { return s.cut.Load() || s.conn.IsClosed() }
 // cutSocket ends the session at once, whoever uses it.
 func (s *session) cutSocket() {
 	s.cut.Store(true)
-	s.socket.Close() //nolint:errcheck,gosec // it may be closed already
+	s.socket.Close() //nolint:gosec // it may be closed already
 }
 
-// close frees the session, which nobody uses. If it is healthy the server is told.
+// close frees the session, which nobody uses. If it is healthy the server is told,
+// whether or not the context of its last user has ended.
+//
+//nolint:contextcheck,nolintlint // contextcheck takes the hint itself, so it looks unused
 func (s *session) close() {
 	if !s.reusable() {
 		s.cutSocket()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
-	s.conn.Close(ctx) //nolint:errcheck,gosec // whatever it says, the session is over
+	s.conn.Close(ctx) //nolint:gosec // whatever it says, the session is over
 	<-s.conn.PgConn().CleanupDone()
 }
