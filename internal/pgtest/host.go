@@ -39,7 +39,7 @@ func BinDir(tb testing.TB) string {
 //nolint:gochecknoglobals // looked up once for each test process
 var binDir = sync.OnceValues(func() (string, error) {
 	for _, dir := range append([]string{debianBinDir}, filepath.SplitList(os.Getenv("PATH"))...) {
-		out, err := exec.Command(filepath.Join(dir, "initdb"), "--version").Output() //nolint:noctx // ends at once
+		out, err := exec.Command(filepath.Join(dir, "initdb"), "--version").Output()
 		if err == nil && strings.Contains(string(out), ") 15.") {
 			return dir, nil
 		}
