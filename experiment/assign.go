@@ -46,7 +46,9 @@ type assigning struct {
 
 // decide goes through the rules in their fixed order. A stored assignment comes
 // before the schedule and everything else that only gates enrolment, so that no
-// edit of a live experiment takes a treatment away.
+// edit of a live experiment takes a treatment away. Slot and claim must both allow
+// enrolment; the slot comes first because its verdict does not depend on what was
+// asked before, so that neither does the reason.
 func (a *assigning) decide(e *entry) Decision {
 	if e.layer.UnitType != a.unit.Type {
 		return e.refuse(ReasonWrongUnitType)
@@ -64,10 +66,10 @@ func (a *assigning) decide(e *entry) Decision {
 		return e.refuse(ReasonNotStarted)
 	case e.End != nil && !a.now.Before(*e.End):
 		return e.refuse(ReasonEnded)
-	case a.claimed(e):
-		return e.refuse(ReasonLayerClaimed)
 	case e.layer.owner(e.layer.slot(a.unit)) != e:
 		return e.refuse(ReasonTraffic)
+	case a.claimed(e):
+		return e.refuse(ReasonLayerClaimed)
 	}
 	t := e.pick(a.unit)
 	a.fresh = append(a.fresh, Assignment{RunID: e.Run.ID, Treatment: t.No, Version: e.Version, At: a.now})

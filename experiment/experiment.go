@@ -1,7 +1,6 @@
 package experiment
 
 import (
-	"bytes"
 	"slices"
 	"strconv"
 	"time"
@@ -165,10 +164,4 @@ func (e Experiment) CheckSlots(others []Experiment) error {
 
 func (r SlotRange) intersect(o SlotRange) SlotRange {
 	return SlotRange{From: max(r.From, o.From), To: min(r.To, o.To)}
-}
-
-// Same reports whether both layers are one: a layer that is written twice because
-// the first reply was lost has the same salt.
-func (l Layer) Same(o Layer) bool {
-	return l.Key == o.Key && l.UnitType == o.UnitType && bytes.Equal(l.Salt, o.Salt)
 }

@@ -33,7 +33,7 @@ func (s *server) listExperiments(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) getExperiment(w http.ResponseWriter, r *http.Request) error {
-	key, err := pathParam(r, "key")
+	key, err := keyParam(r)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (s *server) reviseExperiment(w http.ResponseWriter, r *http.Request) error 
 }
 
 func (s *server) decodeRevision(w http.ResponseWriter, r *http.Request) (experiment.Definition, error) {
-	key, err := pathParam(r, "key")
+	key, err := keyParam(r)
 	if err != nil {
 		return experiment.Definition{}, err
 	}
@@ -139,7 +139,7 @@ func archive() step { return step{to: experiment.StateArchived} }
 func (s *server) move(named func() step) func(http.ResponseWriter, *http.Request) error {
 	step := named()
 	return func(w http.ResponseWriter, r *http.Request) error {
-		key, err := pathParam(r, "key")
+		key, err := keyParam(r)
 		if err != nil {
 			return err
 		}

@@ -41,7 +41,7 @@ func (s *server) listLayers(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) getLayer(w http.ResponseWriter, r *http.Request) error {
-	key, err := pathParam(r, "key")
+	key, err := keyParam(r)
 	if err != nil {
 		return err
 	}

@@ -211,6 +211,19 @@ func pathParam(r *http.Request, name string) (string, error) {
 	return plain, nil
 }
 
+// keyParam returns the key in the path. What PostgreSQL could not even compare is
+// the key of nothing.
+func keyParam(r *http.Request) (string, error) {
+	key, err := pathParam(r, "key")
+	if err != nil {
+		return "", err
+	}
+	if !utf8.ValidString(key) || strings.ContainsRune(key, 0) {
+		return "", experiment.ErrNotFound
+	}
+	return key, nil
+}
+
 // parseTime reads a time with its offset. Other years than these have no place
 // in an experiment, and some no JSON form.
 func parseTime(field, text string) (time.Time, error) {
