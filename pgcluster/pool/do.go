@@ -17,7 +17,7 @@ const (
 // Func is work on a connection to the open primary. It may run several times,
 // so it must be idempotent, and each run starts afresh. It must not keep the
 // connection, and leaves no transaction open.
-type Func func(ctx context.Context, c *pgx.Conn) error
+type Func = func(ctx context.Context, c *pgx.Conn) error
 
 // Do runs fn on the open primary, again and again after a change of primary, a
 // lost connection, an unconfirmed commit or a conflict, until its answer is
