@@ -122,13 +122,12 @@ func keepsTreatments(old, revised []Treatment) error {
 }
 
 // number gives each treatment the number that its key has in old, or the next
-// free one.
+// free one; the numbers of old have no gaps, since none of them is ever removed.
 func number(ts, old []Treatment) []Treatment {
-	next := int16(0)
+	next := int16(len(old)) //nolint:gosec // at most maxTreatments
 	nos := map[string]int16{}
 	for _, o := range old {
 		nos[o.Key] = o.No
-		next = max(next, o.No+1)
 	}
 	for i := range ts {
 		no, known := nos[ts[i].Key]
