@@ -47,7 +47,7 @@ func (b *logBuffer) String() string {
 	return b.buf.String()
 }
 
-func newAPI(t testing.TB, change ...func(*httpapi.Options)) *api {
+func newAPI(t *testing.T, change ...func(*httpapi.Options)) *api {
 	t.Helper()
 	a := &api{store: newMemStore(clock), log: &logBuffer{}}
 	reg := prometheus.NewRegistry()
@@ -80,7 +80,7 @@ type answer struct {
 
 // send sends a request; header is a list of names and values. A body goes as
 // JSON unless header says otherwise.
-func (a *api) send(t testing.TB, method, path, body string, header ...string) answer {
+func (a *api) send(t *testing.T, method, path, body string, header ...string) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, a.url+path, strings.NewReader(body))
 	if err != nil {
@@ -105,7 +105,7 @@ func (a *api) send(t testing.TB, method, path, body string, header ...string) an
 }
 
 // must fails the test unless the answer has the wanted status.
-func (a *api) must(t testing.TB, want int, method, path, body string, header ...string) answer {
+func (a *api) must(t *testing.T, want int, method, path, body string, header ...string) answer {
 	t.Helper()
 	got := a.send(t, method, path, body, header...)
 	if got.StatusCode != want {
@@ -126,7 +126,7 @@ const (
 
 // sample sets up a layer with a running, a draft and a stopped experiment, and a
 // unit that is in the running one, was exposed and bought something.
-func sample(t testing.TB, a *api) {
+func sample(t *testing.T, a *api) {
 	t.Helper()
 	a.must(t, 201, "POST", "/v1/layers", `{"key":"checkout","unit_type":"user"}`)
 	for _, d := range []string{buttonJSON, cartJSON, oldJSON} {
@@ -154,7 +154,7 @@ func purchase(n int, user string) string {
 }
 
 // visible returns all that the API shows, to tell whether anything was written.
-func (a *api) visible(t testing.TB) string {
+func (a *api) visible(t *testing.T) string {
 	t.Helper()
 	var all strings.Builder
 	for _, path := range []string{
@@ -175,7 +175,7 @@ type problem struct {
 }
 
 // problemOf reads a problem and checks what every one of them must have.
-func problemOf(t testing.TB, got answer) problem {
+func problemOf(t *testing.T, got answer) problem {
 	t.Helper()
 	var p problem
 	if err := json.Unmarshal([]byte(got.body), &p); err != nil {

@@ -24,7 +24,7 @@ import (
 	"github.com/xpd-platform/xpd/experiment/httpapi"
 )
 
-func unmarshal(t testing.TB, text string, v any) {
+func unmarshal(t *testing.T, text string, v any) {
 	t.Helper()
 	if err := json.Unmarshal([]byte(text), v); err != nil {
 		t.Fatalf("decode %q: %v", text, err)

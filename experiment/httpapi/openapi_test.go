@@ -196,16 +196,16 @@ func jsonType(typ reflect.Type) string {
 	if typ == reflect.TypeFor[time.Time]() {
 		return "string"
 	}
-	switch typ.Kind() {
-	case reflect.String:
+	switch k := typ.Kind(); {
+	case k == reflect.String:
 		return "string"
-	case reflect.Bool:
+	case k == reflect.Bool:
 		return "boolean"
-	case reflect.Int, reflect.Int64:
+	case k == reflect.Int, k == reflect.Int64:
 		return "integer"
-	case reflect.Float64:
+	case k == reflect.Float64:
 		return "number"
-	case reflect.Slice:
+	case k == reflect.Slice:
 		return "array"
 	default:
 		return "object"
