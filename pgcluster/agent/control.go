@@ -38,8 +38,8 @@ func (c control) clean() bool {
 // promotion the latest checkpoint is still on the old one.
 func (c control) timeline() pgcluster.Timeline { return max(c.Timeline, c.MinRecoverTimeline) }
 
-func (a *Agent) readControl(ctx context.Context) (control, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(a.o.BinDir, "pg_controldata"), a.p.data) //nolint:gosec // our own program
+func (a *Agent) readControl(ctx context.Context, dir string) (control, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(a.o.BinDir, "pg_controldata"), dir) //nolint:gosec // our own program
 	cmd.Env = []string{"LC_ALL=C"}
 	out, err := cmd.Output()
 	if err != nil {
@@ -105,7 +105,7 @@ func (a *Agent) inspect(ctx context.Context) (stopped, error) {
 	if !exists(a.p.data) {
 		return stopped{role: pgcluster.RoleNone}, nil
 	}
-	c, err := a.readControl(ctx)
+	c, err := a.readControl(ctx, a.p.data)
 	if err != nil {
 		return stopped{}, err
 	}

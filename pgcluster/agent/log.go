@@ -52,3 +52,37 @@ func lastLogError(path string) string {
 	}
 	return last
 }
+
+// logMark is a place in the server's log.
+type logMark struct {
+	path string
+	at   int64
+}
+
+func (a *Agent) markLog() logMark {
+	m := logMark{path: a.p.serverLog()}
+	if info, err := os.Stat(m.path); err == nil {
+		m.at = info.Size()
+	}
+	return m
+}
+
+// says reports whether the server has logged text since the mark. The language of
+// the log is fixed. Only the newest part of a long log is read.
+func (m logMark) says(text string) bool {
+	f, err := os.Open(m.path)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	const most = 1 << 20
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	if info.Size() < m.at {
+		m.at = 0 // a new file
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, max(m.at, info.Size()-most), most))
+	return err == nil && bytes.Contains(b, []byte(text))
+}

@@ -112,13 +112,6 @@ func (a *Agent) buried(s *server) {
 	}
 	a.metrics.exit(asked)
 
-	a.mu.Lock()
-	a.server = nil
-	a.generation++ // a probe that is under way saw the living
-	if !asked && a.report.Order.Done {
-		a.held = true
-	}
-	a.mu.Unlock()
 	a.refreshStopped(ctx, !asked, lastError)
 	close(s.gone)
 }

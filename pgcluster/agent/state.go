@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"reflect"
 	"sync"
 
 	"github.com/xpd-platform/xpd/pgcluster"
@@ -28,8 +27,9 @@ type saved struct {
 type stateFile struct {
 	path string
 
-	mu  sync.Mutex
-	cur saved
+	writing sync.Mutex // one update at a time; a slow disk must not hold up get
+	mu      sync.Mutex
+	cur     saved
 }
 
 func loadState(path string) (*stateFile, error) {
@@ -59,22 +59,25 @@ func (f *stateFile) get() saved {
 // nothing but the index of a stamp is written: a stamp that was acted on and then
 // forgotten would let an older order of the same leader in after a power cut.
 func (f *stateFile) update(change func(*saved) error) (saved, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	next := f.cur
+	f.writing.Lock()
+	defer f.writing.Unlock()
+	old := f.get()
+	next := old
 	if err := change(&next); err != nil {
-		return f.cur, err
+		return old, err
 	}
-	if reflect.DeepEqual(next, f.cur) {
-		return f.cur, nil
+	if next == old {
+		return old, nil
 	}
 	b, err := json.MarshalIndent(next, "", "  ")
 	if err != nil {
-		return f.cur, fmt.Errorf("save agent state: %w", err)
+		return old, fmt.Errorf("save agent state: %w", err)
 	}
 	if err := (owner{}).replaceDurably(f.path, append(b, '\n')); err != nil {
-		return f.cur, fmt.Errorf("save agent state: %w", err)
+		return old, fmt.Errorf("save agent state: %w", err)
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.cur = next
 	return next, nil
 }

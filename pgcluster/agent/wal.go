@@ -200,18 +200,20 @@ const (
 	routeClone                   // timelines with one number and two meanings
 )
 
-// routeTo compares the end of local WAL and its lineage with the upstream's.
+// routeTo compares the end of local WAL and its lineage with the upstream's. A
+// local lineage that is unknown is taken to be right: streaming checks it again.
 func routeTo(upstream, local pgcluster.Lineage, end pgcluster.Position) route {
-	if upstream.Holds(end) {
-		if !slices.Equal(local, leadingTo(upstream, end.Timeline)) {
-			return routeClone
-		}
-		return routeFollow
-	}
-	if _, left := upstream.Left(end.Timeline); left && !slices.Equal(local, leadingTo(upstream, end.Timeline)) {
+	_, left := upstream.Left(end.Timeline)
+	onChain := left || end.Timeline == upstream.Current()
+	known := end.Timeline <= 1 || len(local) > 0
+	switch {
+	case onChain && known && !slices.Equal(local, leadingTo(upstream, end.Timeline)):
 		return routeClone
+	case upstream.Holds(end):
+		return routeFollow
+	default:
+		return routeRewind
 	}
-	return routeRewind
 }
 
 // leadingTo returns the part of l that leads to t.

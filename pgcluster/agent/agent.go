@@ -1,0 +1,378 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// Agent runs the PostgreSQL of one node. Its methods may be called at any time,
+// from any goroutine; orders are carried out while Run runs.
+type Agent struct {
+	o       Options
+	p       paths
+	owner   owner
+	state   *stateFile
+	log     *slog.Logger
+	metrics *metrics
+
+	wake     chan struct{}  // an order was accepted
+	kick     chan struct{}  // probe now
+	barriers chan barrier   // a commit that proves the sync rule
+	watchers sync.WaitGroup // one for the server
+
+	mu         sync.Mutex
+	server     *server // nil while there is none
+	order      pgcluster.Order
+	accepted   uint64             // counts orders, so that a result is not given to another
+	interrupt  context.CancelFunc // ends the attempt under way
+	held       bool               // the server died after the order was done: wait for the next
+	generation uint64             // grows when observations that are under way become void
+	report     pgcluster.Report
+	probed     time.Time
+	changed    chan struct{} // closed when report.Seq grows
+
+	// Of the reconcile loop alone.
+	work       *pgx.Conn
+	workServer *server
+	lastError  string
+}
+
+// New prepares an agent. It reads the agent's saved state and touches nothing
+// else; until Run has looked, the report says that PostgreSQL is starting.
+func New(o Options) (*Agent, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	p, err := newPaths(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	w, err := lookupOwner(o.OSUser)
+	if err != nil {
+		return nil, err
+	}
+	state, err := loadState(p.state)
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{
+		o: o, p: p, owner: w, state: state,
+		log:      o.Logger.With("node", string(o.Node)),
+		metrics:  newMetrics(o.Registry),
+		wake:     make(chan struct{}, 1),
+		kick:     make(chan struct{}, 1),
+		barriers: make(chan barrier, 1),
+		changed:  make(chan struct{}),
+		report:   pgcluster.Report{Node: o.Node, Process: pgcluster.ProcessStarting, Role: pgcluster.RoleNone},
+	}
+	state.get().report(&a.report)
+	return a, nil
+}
+
+// Run adopts a running PostgreSQL or finds out how it ended, then carries out
+// orders until ctx ends. It leaves PostgreSQL running unless StopOnExit is set,
+// and returns after every goroutine that it started has ended.
+func (a *Agent) Run(ctx context.Context) error {
+	if err := a.begin(ctx); err != nil {
+		return err
+	}
+	var loops sync.WaitGroup
+	loops.Go(func() { a.probe(ctx) })
+	loops.Go(func() { a.heartbeat(ctx) })
+	loops.Go(func() { a.commitBarriers(ctx) })
+	loops.Go(func() { a.reconcile(ctx) })
+	<-ctx.Done()
+	var err error
+	if a.o.StopOnExit {
+		a.publish(func(r *pgcluster.Report) { r.Stopping = true })
+	}
+	loops.Wait()
+	if a.o.StopOnExit {
+		err = a.stop(context.WithoutCancel(ctx), fastStop)
+	}
+	a.unwatch()
+	return err
+}
+
+// begin makes the folders and takes over what is there.
+func (a *Agent) begin(ctx context.Context) error {
+	for _, dir := range []string{a.p.pg, a.p.conf, a.p.run, a.p.log, a.p.diverged} {
+		if err := a.owner.mkdir(dir); err != nil {
+			return fmt.Errorf("agent: make folder: %w", err)
+		}
+	}
+	adopted, err := a.adopt()
+	if err != nil {
+		return fmt.Errorf("agent: find PostgreSQL: %w", err)
+	}
+	if !adopted {
+		if err := a.killOrphans(ctx); err != nil {
+			return fmt.Errorf("agent: %w", err)
+		}
+		return a.beginStopped(ctx)
+	}
+	a.log.InfoContext(ctx, "adopted a running PostgreSQL", "pid", a.running().pid)
+	// What was saved may not have been written when our predecessor ended.
+	if err := a.apply(func(*settings) {}); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	c, err := a.readControl(ctx, a.p.data)
+	if err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	a.publish(func(r *pgcluster.Report) { r.SystemID = c.SystemID })
+	return nil
+}
+
+func (a *Agent) beginStopped(ctx context.Context) error {
+	d, err := a.inspect(ctx)
+	if err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	a.refreshStopped(ctx, d.role != pgcluster.RoleNone && !d.control.clean(), "")
+	return nil
+}
+
+// Submit accepts an order: it returns nil once the order's stamp is durable and
+// the order has replaced the one before. Repeating an order changes nothing, but
+// makes the agent try again if PostgreSQL has died since. It returns
+// [pgcluster.ErrStaleOrder] for a stamp below the highest accepted and
+// [pgcluster.ErrWrongSystem] if the data directory belongs to another cluster.
+func (a *Agent) Submit(ctx context.Context, o pgcluster.Order) error {
+	if err := a.checkOrder(o); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if a.repeated(o) {
+		return nil
+	}
+	_, err := a.state.update(func(s *saved) error {
+		if o.Stamp.Before(s.Pledged) {
+			return fmt.Errorf("%w: %v, pledged %v", pgcluster.ErrStaleOrder, o.Stamp, s.Pledged)
+		}
+		s.Pledged = o.Stamp
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if o.Stamp.Before(a.order.Stamp) {
+		return fmt.Errorf("%w: overtaken", pgcluster.ErrStaleOrder)
+	}
+	a.order = o
+	a.accepted++
+	a.held = false
+	if a.interrupt != nil {
+		a.interrupt()
+	}
+	a.publishLocked(func(r *pgcluster.Report) {
+		a.state.get().report(r)
+		r.Order = pgcluster.OrderStatus{Kind: o.Kind, Stamp: o.Stamp, Step: "accepted"}
+	})
+	a.wakeUp()
+	return nil
+}
+
+// repeated reports whether o is the current order, and takes back the agent's
+// reluctance to restart a server that died.
+func (a *Agent) repeated(o pgcluster.Order) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !reflect.DeepEqual(o, a.order) {
+		return false
+	}
+	if a.held {
+		a.held = false
+		a.wakeUp()
+	}
+	return true
+}
+
+func (a *Agent) wakeUp() {
+	select {
+	case a.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+func (a *Agent) checkOrder(o pgcluster.Order) error {
+	if o.Node != a.o.Node {
+		return fmt.Errorf("order is for node %q, this is %q", o.Node, a.o.Node)
+	}
+	switch o.Kind {
+	case pgcluster.OrderInit, pgcluster.OrderRecruit, pgcluster.OrderLead, pgcluster.OrderCheckpoint, pgcluster.OrderStop:
+	case pgcluster.OrderFollow:
+		if _, ok := a.o.member(o.Upstream); !ok || o.Upstream == a.o.Node {
+			return fmt.Errorf("order to follow %q: not another member", o.Upstream)
+		}
+	default:
+		return fmt.Errorf("order kind %q is unknown", o.Kind)
+	}
+	if own := a.Report().SystemID; o.SystemID != "" && own != "" && own != o.SystemID {
+		return fmt.Errorf("%w: system id %s, ordered %s", pgcluster.ErrWrongSystem, own, o.SystemID)
+	}
+	return nil
+}
+
+const (
+	retryInterval  = 200 * time.Millisecond
+	reviewInterval = time.Second
+)
+
+// reconcile carries out the current order until ctx ends, again after a failure,
+// and again when the node has slipped from it.
+func (a *Agent) reconcile(ctx context.Context) {
+	defer func() {
+		if a.work != nil {
+			closeConn(a.work)
+		}
+	}()
+	pause := reviewInterval
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wake:
+		case <-time.After(pause):
+		}
+		pause = a.attempt(ctx)
+	}
+}
+
+// attempt tries once to carry out the current order and returns when to look again.
+func (a *Agent) attempt(ctx context.Context) time.Duration {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	a.mu.Lock()
+	o, number, held := a.order, a.accepted, a.held
+	idle := number == 0 || held || (a.report.Order.Done && satisfied(o, a.report))
+	a.interrupt = cancel
+	a.mu.Unlock()
+	if idle {
+		return reviewInterval
+	}
+	err := a.settle(ctx)
+	if err == nil {
+		err = a.carryOut(ctx, o)
+	}
+	if ctx.Err() != nil {
+		return 0 // another order, or the end
+	}
+	a.metrics.attempt(o.Kind, err)
+	a.finish(ctx, number, err)
+	if err != nil {
+		return retryInterval
+	}
+	return reviewInterval
+}
+
+// settle waits for a server that somebody has asked to end.
+func (a *Agent) settle(ctx context.Context) error {
+	if s := a.running(); s != nil && s.asked.Load() {
+		return a.stop(ctx, fastStop)
+	}
+	return nil
+}
+
+func (a *Agent) finish(ctx context.Context, number uint64, err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != a.lastError && text != "" {
+		a.log.WarnContext(ctx, "order not carried out, will retry", "order", string(a.order.Kind), "error", err)
+	}
+	a.lastError = text
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.accepted != number {
+		return
+	}
+	a.publishLocked(func(r *pgcluster.Report) {
+		r.Order.Error = text
+		r.Order.Done = err == nil
+		if err == nil {
+			r.Order.Step = "done"
+		}
+	})
+}
+
+// step tells people what the agent is doing.
+func (a *Agent) step(what string) {
+	a.publish(func(r *pgcluster.Report) {
+		r.Order.Step = what
+		r.Order.Done = false
+	})
+}
+
+func (a *Agent) carryOut(ctx context.Context, o pgcluster.Order) error {
+	switch o.Kind {
+	case pgcluster.OrderInit:
+		return a.initialize(ctx, o)
+	case pgcluster.OrderRecruit:
+		return a.recruit(ctx, o)
+	case pgcluster.OrderLead:
+		return a.lead(ctx, o)
+	case pgcluster.OrderFollow:
+		return a.follow(ctx, o)
+	case pgcluster.OrderCheckpoint:
+		return a.checkpoint(ctx)
+	case pgcluster.OrderStop:
+		return a.stopInOrder(ctx, o)
+	default:
+		return fmt.Errorf("order kind %q is unknown", o.Kind)
+	}
+}
+
+// satisfied reports whether r shows what o asks for, of an order that was carried
+// out before. Only orders that describe a lasting state can slip.
+func satisfied(o pgcluster.Order, r pgcluster.Report) bool {
+	switch o.Kind {
+	case pgcluster.OrderLead:
+		return r.Running() && r.Role == pgcluster.RolePrimary && r.SyncNames == o.Sync.Names()
+	case pgcluster.OrderFollow:
+		return r.Running() && r.Role == pgcluster.RoleStandby && r.Receiver.Streaming
+	case pgcluster.OrderInit, pgcluster.OrderRecruit, pgcluster.OrderCheckpoint, pgcluster.OrderStop:
+		return true
+	default:
+		return true
+	}
+}
+
+// checkpoint makes a fast stop short.
+func (a *Agent) checkpoint(ctx context.Context) error {
+	a.step("checkpoint")
+	conn, err := a.admin(ctx)
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Exec(ctx, "CHECKPOINT"); err != nil {
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	return nil
+}
+
+// errNoData is the answer to orders that need a data directory.
+var errNoData = errors.New("there is no data directory")
+
+// removeAll deletes a folder that a former attempt left behind.
+func removeAll(path string) error {
+	if err := os.RemoveAll(path); err != nil {
+		return fmt.Errorf("remove leftovers: %w", err)
+	}
+	return nil
+}

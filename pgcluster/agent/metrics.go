@@ -1,0 +1,77 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+type metrics struct {
+	up       prometheus.Gauge
+	primary  prometheus.Gauge
+	lag      prometheus.Gauge
+	exits    *prometheus.CounterVec // asked: yes, no
+	attempts *prometheus.CounterVec // by kind and result: both are small, closed sets
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	return &metrics{
+		up: f.NewGauge(prometheus.GaugeOpts{
+			Name: "xpd_postgres_up",
+			Help: "1 while the node's PostgreSQL answers queries.",
+		}),
+		primary: f.NewGauge(prometheus.GaugeOpts{
+			Name: "xpd_postgres_primary",
+			Help: "1 while the node's PostgreSQL is a primary.",
+		}),
+		lag: f.NewGauge(prometheus.GaugeOpts{
+			Name: "xpd_postgres_replay_lag_seconds",
+			Help: "Lag of the standby that is furthest behind in replay; on a primary.",
+		}),
+		exits: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "xpd_postgres_exits_total",
+			Help: "Ends of the PostgreSQL server process.",
+		}, []string{"asked"}),
+		attempts: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "xpd_postgres_order_attempts_total",
+			Help: "Attempts to carry out an order.",
+		}, []string{"kind", "result"}),
+	}
+}
+
+func (m *metrics) observe(r pgcluster.Report) {
+	m.up.Set(gauge(r.Running()))
+	m.primary.Set(gauge(r.Running() && r.Role == pgcluster.RolePrimary))
+	var lag time.Duration
+	for _, s := range r.Senders {
+		lag = max(lag, s.ReplayLag)
+	}
+	m.lag.Set(lag.Seconds())
+}
+
+func (m *metrics) exit(asked bool) {
+	label := "no"
+	if asked {
+		label = "yes"
+	}
+	m.exits.WithLabelValues(label).Inc()
+}
+
+func (m *metrics) attempt(kind pgcluster.OrderKind, err error) {
+	result := "ok"
+	if err != nil {
+		result = "error"
+	}
+	m.attempts.WithLabelValues(string(kind), result).Inc()
+}
+
+func gauge(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}

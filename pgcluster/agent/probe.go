@@ -1,0 +1,304 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+const (
+	probeInterval     = 100 * time.Millisecond
+	startingInterval  = 10 * time.Millisecond
+	heartbeatInterval = 500 * time.Millisecond
+)
+
+// observation is what a server says about itself.
+type observation struct {
+	role      pgcluster.Role
+	position  pgcluster.Position
+	known     bool
+	replayed  pgcluster.LSN
+	lineage   pgcluster.Lineage
+	receiver  pgcluster.Receiver // without Upstream
+	senders   []pgcluster.Sender
+	syncNames string
+}
+
+// probe keeps the report fresh until ctx ends.
+func (a *Agent) probe(ctx context.Context) {
+	var conn *pgx.Conn
+	var of *server
+	defer func() {
+		if conn != nil {
+			closeConn(conn)
+		}
+	}()
+	interval := probeInterval
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(interval):
+		case <-a.kick:
+		}
+		s := a.running()
+		if conn != nil && (s != of || conn.IsClosed()) {
+			closeConn(conn)
+			conn = nil
+		}
+		interval = probeInterval
+		if s == nil {
+			continue
+		}
+		of = s
+		var err error
+		if conn, err = a.probeOnce(ctx, conn); err != nil && ctx.Err() == nil {
+			interval = a.probeFailed(s, err)
+		}
+	}
+}
+
+// probeOnce observes over conn, which it opens if there is none, and publishes.
+func (a *Agent) probeOnce(ctx context.Context, conn *pgx.Conn) (*pgx.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	generation := a.currentGeneration()
+	if conn == nil {
+		var err error
+		if conn, err = a.connect(ctx, "postgres"); err != nil {
+			return nil, err
+		}
+	}
+	o, err := a.observe(ctx, conn)
+	if err != nil {
+		return conn, err
+	}
+	a.publishObservation(o, generation)
+	return conn, nil
+}
+
+// probeFailed notes that the server did not answer and returns when to ask again.
+// The rest of the report stays as it was: a server that hangs is not down.
+func (a *Agent) probeFailed(s *server, err error) time.Duration {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.server != s {
+		return startingInterval
+	}
+	if a.report.Process == pgcluster.ProcessStarting {
+		return startingInterval // not accepting connections yet is no news
+	}
+	a.publishLocked(func(r *pgcluster.Report) { r.LastError = err.Error() })
+	return probeInterval
+}
+
+func (a *Agent) currentGeneration() uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.generation
+}
+
+// publishObservation reports o unless something newer is known: the generation
+// has moved on since the observation began.
+func (a *Agent) publishObservation(o observation, generation uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.generation != generation || a.server == nil {
+		return
+	}
+	a.probed = time.Now()
+	a.publishLocked(func(r *pgcluster.Report) {
+		r.Process = pgcluster.ProcessRunning
+		r.Role = o.role
+		r.Position, r.PositionKnown = o.position, o.known
+		r.Replayed = o.replayed
+		r.Lineage = o.lineage
+		r.Receiver.Streaming, r.Receiver.HeardAgo = o.receiver.Streaming, o.receiver.HeardAgo
+		r.Senders = o.senders
+		r.SyncNames = o.syncNames
+		r.LastError = ""
+	})
+}
+
+const observeSQL = `
+SELECT pg_is_in_recovery(),
+       CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn()::text ELSE '0/0' END,
+       CASE WHEN NOT pg_is_in_recovery() THEN left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) ELSE '0' END,
+       coalesce(pg_last_wal_receive_lsn()::text, '0/0'),
+       coalesce(pg_last_wal_replay_lsn()::text, '0/0'),
+       current_setting('synchronous_standby_names'),
+       (SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming') = 1,
+       coalesce((SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time)
+                 FROM pg_stat_wal_receiver), 0)::float8`
+
+// observe asks the server for all that a report needs.
+func (a *Agent) observe(ctx context.Context, conn *pgx.Conn) (observation, error) {
+	var (
+		o                                   observation
+		recovering                          bool
+		flushed, timeline, received, replay string
+		heard                               float64
+	)
+	err := conn.QueryRow(ctx, observeSQL).Scan(&recovering, &flushed, &timeline, &received, &replay,
+		&o.syncNames, &o.receiver.Streaming, &heard)
+	if err != nil {
+		return o, fmt.Errorf("probe PostgreSQL: %w", err)
+	}
+	o.known = true
+	if recovering {
+		o.role = pgcluster.RoleStandby
+		o.syncNames = "" // in force only on a primary
+		o.receiver.HeardAgo = max(0, time.Duration(heard*float64(time.Second)))
+		err = a.locateStandby(&o, received, replay)
+	} else {
+		o.role = pgcluster.RolePrimary
+		err = locatePrimary(&o, flushed, timeline)
+	}
+	if err != nil {
+		return o, fmt.Errorf("probe PostgreSQL: %w", err)
+	}
+	if o.lineage, err = a.lineageOf(o.position.Timeline); err != nil {
+		return o, err
+	}
+	o.senders, err = a.senders(ctx, conn)
+	return o, err
+}
+
+func locatePrimary(o *observation, flushed, timeline string) error {
+	var err error
+	if o.position.LSN, err = pgcluster.ParseLSN(flushed); err != nil {
+		return err
+	}
+	o.position.Timeline, err = parseTimeline(timeline, 16)
+	return err
+}
+
+func (a *Agent) locateStandby(o *observation, received, replay string) error {
+	r, err := pgcluster.ParseLSN(received)
+	if err != nil {
+		return err
+	}
+	if o.replayed, err = pgcluster.ParseLSN(replay); err != nil {
+		return err
+	}
+	// A receiver that has just started reports the start of a segment.
+	o.position.LSN = max(r, o.replayed)
+	o.position.Timeline, err = timelineAt(a.p.wal(), o.position.LSN)
+	return err
+}
+
+// lineageOf is readLineage with a memory: a history file never changes, but it
+// may not be there yet.
+func (a *Agent) lineageOf(t pgcluster.Timeline) (pgcluster.Lineage, error) {
+	a.mu.Lock()
+	last := a.report.Lineage
+	a.mu.Unlock()
+	if len(last) > 0 && last.Current() == t {
+		return last, nil
+	}
+	return a.readLineage(t)
+}
+
+const sendersSQL = `
+SELECT application_name,
+       state = 'streaming' AS streaming,
+       sync_priority,
+       coalesce(flush_lsn::text, '0/0') AS flushed,
+       coalesce(replay_lsn::text, '0/0') AS replayed,
+       coalesce(extract(epoch FROM replay_lag), 0)::float8 AS lag
+FROM pg_stat_replication
+ORDER BY application_name, streaming DESC, backend_start DESC`
+
+type senderRow struct {
+	Name      string  `db:"application_name"`
+	Streaming bool    `db:"streaming"`
+	Priority  int     `db:"sync_priority"`
+	Flushed   string  `db:"flushed"`
+	Replayed  string  `db:"replayed"`
+	Lag       float64 `db:"lag"`
+}
+
+// senders lists the members that stream from here; clones under way are left out.
+func (a *Agent) senders(ctx context.Context, conn *pgx.Conn) ([]pgcluster.Sender, error) {
+	rows, err := conn.Query(ctx, sendersSQL)
+	if err != nil {
+		return nil, fmt.Errorf("list senders: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[senderRow])
+	if err != nil {
+		return nil, fmt.Errorf("list senders: %w", err)
+	}
+	var all []pgcluster.Sender
+	for _, row := range found {
+		s := pgcluster.Sender{
+			Node:         pgcluster.NodeID(row.Name),
+			Streaming:    row.Streaming,
+			SyncPriority: row.Priority,
+			ReplayLag:    time.Duration(row.Lag * float64(time.Second)),
+		}
+		if _, ok := a.o.member(s.Node); !ok {
+			continue
+		}
+		if s.Flushed, err = pgcluster.ParseLSN(row.Flushed); err != nil {
+			return nil, fmt.Errorf("list senders: %w", err)
+		}
+		if s.Replayed, err = pgcluster.ParseLSN(row.Replayed); err != nil {
+			return nil, fmt.Errorf("list senders: %w", err)
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// heartbeat writes a little WAL on a primary, so that its standbys hear from it
+// even when it is idle. It has its own connection and may hang with the disk: the
+// commit waits for that, and for no standby. A message outside a transaction
+// would not do, because nobody flushes it.
+func (a *Agent) heartbeat(ctx context.Context) {
+	var conn *pgx.Conn
+	var of *server
+	defer func() {
+		if conn != nil {
+			closeConn(conn)
+		}
+	}()
+	tick := time.NewTicker(heartbeatInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		s := a.running()
+		if conn != nil && (s != of || conn.IsClosed()) {
+			closeConn(conn)
+			conn = nil
+		}
+		if r := a.Report(); s == nil || !r.Running() || r.Role != pgcluster.RolePrimary {
+			continue
+		}
+		of = s
+		conn = a.beat(ctx, conn)
+	}
+}
+
+// beat returns the connection to use next time. Failure is left to the probe to
+// report.
+func (a *Agent) beat(ctx context.Context, conn *pgx.Conn) *pgx.Conn {
+	if conn == nil {
+		var err error
+		if conn, err = a.connect(ctx, "postgres"); err != nil {
+			return nil
+		}
+	}
+	if _, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, 'xpd.heartbeat', '')"); err != nil {
+		closeConn(conn)
+		return nil
+	}
+	return conn
+}

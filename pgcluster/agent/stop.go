@@ -1,0 +1,69 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// Bounds of a stop by order, which a switchover waits for.
+const (
+	drainTime   = 500 * time.Millisecond
+	orderedStop = 5 * time.Second
+)
+
+// stopInOrder shuts down cleanly, so that the standbys have every byte and know
+// it. A former primary that ended this way counts as recruited.
+func (a *Agent) stopInOrder(ctx context.Context, o pgcluster.Order) error {
+	if a.running() != nil && a.Report().Running() {
+		recovering, err := a.recovering(ctx)
+		if err != nil {
+			return err
+		}
+		if !recovering {
+			if err := a.drain(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	if err := a.takeKeyAway(); err != nil {
+		return err
+	}
+	a.step("stopping")
+	if err := a.stop(ctx, orderedStop); err != nil {
+		return err
+	}
+	d, err := a.inspect(ctx)
+	if err != nil {
+		return err
+	}
+	if d.role == pgcluster.RolePrimary {
+		_, err = a.save(func(s *saved) { s.Recruited = o.Stamp.Epoch })
+	}
+	return err
+}
+
+// drain closes the gate and gives transactions that have written a moment to end.
+func (a *Agent) drain(ctx context.Context) error {
+	a.step("letting transactions end")
+	if err := a.apply(func(s *settings) { s.Writable = false }); err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	err := until(bounded, 5*time.Millisecond, func(context.Context) (bool, error) {
+		var writers int
+		err := a.queryRow(ctx, `
+SELECT count(*) FROM pg_stat_activity
+WHERE backend_type = 'client backend' AND backend_xid IS NOT NULL AND pid <> pg_backend_pid()
+  AND application_name <> 'xpd_agent'`, &writers)
+		return writers == 0, err
+	})
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("drain: %w", err)
+	}
+	return ctx.Err()
+}
