@@ -210,3 +210,24 @@ func initialized(t *testing.T, n int, sync bool) []*node {
 	first.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(1, 10), SystemID: r.SystemID, Sync: set, Barrier: true, Open: true})
 	return nodes
 }
+
+func (n *node) tryService() (*pgx.Conn, error) {
+	return pgx.Connect(n.t.Context(), n.dsn(agent.ServiceRole, n.o.Secrets.Service, agent.Database))
+}
+
+// caughtUp accepts a report that has replayed what of has flushed by now.
+func caughtUp(of *node) func(pgcluster.Report) bool {
+	target := of.Report().Position.LSN
+	return func(r pgcluster.Report) bool { return r.Replayed >= target }
+}
+
+// diverge commits a row on a primary that has lost its standbys.
+func diverge(t *testing.T, n *node) {
+	t.Helper()
+	admin := n.connect(agent.AdminRole, n.o.Secrets.Admin, agent.Database)
+	exec(t, admin, "SET synchronous_commit = local")
+	exec(t, admin, "SET default_transaction_read_only = off")
+	exec(t, admin, "INSERT INTO t VALUES (100)")
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
