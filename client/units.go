@@ -119,8 +119,8 @@ type Assignment struct {
 	ExposedAt  *time.Time `json:"exposed_at"` // nil until confirmed
 }
 
-// History returns what the unit got and did.
-func (c *Client) History(ctx context.Context, u Unit) (History, error) {
+// UnitHistory returns what the unit got and did.
+func (c *Client) UnitHistory(ctx context.Context, u Unit) (History, error) {
 	path := "/v1/units/" + url.PathEscape(u.Type) + "/" + url.PathEscape(u.ID)
 	return fetch[History](ctx, c, call{method: http.MethodGet, path: path})
 }

@@ -138,12 +138,12 @@ func checkUnit(t *testing.T, c *client.Client, u client.Unit) {
 		}},
 		Events: []client.Event{bought},
 	}
-	got, err := c.History(ctx, u)
+	got, err := c.UnitHistory(ctx, u)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("History(%q) (-want +got):\n%s", u.ID, diff)
+		t.Errorf("UnitHistory(%q) (-want +got):\n%s", u.ID, diff)
 	}
 }
 
