@@ -17,8 +17,8 @@ import (
 )
 
 // Log keeps the agreed state. Save returns failover.ErrStale unless the current
-// state still has index base, and failover.ErrNotLeader on a node that does not
-// lead. Changed is closed once a newer state than after was applied here.
+// state still has index base, failover.ErrNotLeader on a node that does not lead,
+// and failover.ErrUncertain if it may yet be saved or not. Changed is closed once a newer state than after was applied here.
 type Log interface {
 	State() (s failover.State, index uint64)
 	Save(ctx context.Context, base uint64, s failover.State) (index uint64, err error)
@@ -232,8 +232,9 @@ func (c *Controller) leavePrimary(ctx context.Context, s failover.State, v failo
 
 // Switchover begins to move the role of primary to node to, or to the standby
 // that is furthest if to is empty, and returns the operation once it is agreed
-// on. It fails with failover.ErrNotLeader on a node that does not lead, and with
-// a *failover.RefusedError where the state of the cluster forbids it.
+// on. It fails with failover.ErrNotLeader on a node that does not lead, with a
+// *failover.RefusedError where the state of the cluster forbids it, and with
+// failover.ErrUncertain if leadership or ctx ended before it was agreed on.
 func (c *Controller) Switchover(ctx context.Context, to pgcluster.NodeID, reason string) (failover.Operation, error) {
 	for {
 		if c.term.Load() == 0 {

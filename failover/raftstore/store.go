@@ -192,8 +192,8 @@ func (s *Store) Changed(after uint64) <-chan struct{} { return s.fsm.after(after
 // Save makes st the state if the current one still has index base, and returns
 // its index; it is applied here when Save returns. It fails with
 // failover.ErrStale if it has not, with failover.ErrNotLeader on a node that does
-// not lead or stopped to meanwhile. When ctx ends first, the state may be saved
-// or not: a later Save with the same base tells.
+// not lead, and with failover.ErrUncertain if leadership or ctx ended first: then
+// a later Save with the same base tells.
 func (s *Store) Save(ctx context.Context, base uint64, st failover.State) (uint64, error) {
 	entry, err := json.Marshal(command{Kind: kindSaveState, Base: base, State: st})
 	if err != nil {
@@ -224,18 +224,19 @@ func (s *Store) Barrier(ctx context.Context) (uint64, error) {
 	return term, nil
 }
 
-// wait returns the result of f in terms of package failover, or ctx's error.
+// wait returns the result of f in terms of package failover.
 func wait(ctx context.Context, f raft.Future) error {
 	done := make(chan error, 1)
 	go func() { done <- f.Error() }() // ends with f, at the latest when Raft shuts down
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("%w: %w", failover.ErrUncertain, ctx.Err())
 	case err := <-done:
 		switch {
-		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost),
-			errors.Is(err, raft.ErrLeadershipTransferInProgress), errors.Is(err, raft.ErrRaftShutdown):
-			return fmt.Errorf("%w: %w", failover.ErrNotLeader, err)
+		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+			return failover.ErrNotLeader
+		case errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrRaftShutdown):
+			return fmt.Errorf("%w: %w", failover.ErrUncertain, err)
 		}
 		return err
 	}

@@ -329,8 +329,11 @@ func TestStore_leaderWithoutMajority(t *testing.T) {
 			g.stop(m.ID)
 		}
 	}
+	if _, err := l.Save(t.Context(), index, state(2)); !errors.Is(err, failover.ErrUncertain) {
+		t.Errorf("Save() without a majority = %v, want ErrUncertain", err)
+	}
 	if _, err := l.Save(t.Context(), index, state(2)); !errors.Is(err, failover.ErrNotLeader) {
-		t.Errorf("Save() without a majority = %v, want ErrNotLeader", err)
+		t.Errorf("Save() after the lease = %v, want ErrNotLeader", err)
 	}
 	if got, _ := l.State(); !cmp.Equal(got, state(1)) {
 		t.Errorf("State() = %+v, want the one before", got)

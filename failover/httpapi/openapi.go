@@ -1,0 +1,14 @@
+package httpapi
+
+import (
+	_ "embed" // for the document
+	"encoding/json"
+	"slices"
+)
+
+//go:embed openapi.json
+var openAPIFragment []byte //nolint:gochecknoglobals // go:embed needs a package variable
+
+// OpenAPI returns the paths and components of the routes of this package, to be
+// merged into a document that has the response Problem.
+func OpenAPI() json.RawMessage { return slices.Clone(openAPIFragment) }
