@@ -14,7 +14,7 @@
 // timer; a lone request does not wait. Nothing is acknowledged before its commit
 // has returned. Every write is idempotent, so that a commit with an unknown
 // outcome is sent again: rows that the first try stored are then found and
-// answered, an event or an exposure as a duplicate.
+// answered as what they are, the caller's own.
 //
 // Assignments are written once, so the cache of units is never invalidated by
 // another unit's request. An entry counts only for the version of definitions and

@@ -122,7 +122,9 @@ func (s *Store) insertExposures(
 	for i, k := range keys {
 		units[i], runs[i], ats[i] = k.unit, k.run, first[k]
 	}
+	tries := 0
 	err = s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		tries++
 		inserted, stored = map[rowKey]bool{}, map[rowKey]time.Time{}
 		var b pgx.Batch
 		b.Queue(insertExposuresSQL, units, runs, ats).Query(func(r pgx.Rows) error {
@@ -138,6 +140,9 @@ func (s *Store) insertExposures(
 			var at time.Time
 			_, err := pgx.ForEachRow(r, []any{(*[16]byte)(&k.unit), &k.run, &at}, func() error {
 				stored[k] = at.UTC()
+				if tries > 1 && at.Equal(first[k]) {
+					inserted[k] = true // by the try before, whose answer was lost
+				}
 				return nil
 			})
 			return err

@@ -40,24 +40,34 @@ FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[], $5::timestamp
 ON CONFLICT DO NOTHING
 RETURNING id`
 
+// A second try tells what the first one may have stored by the time it was received.
+const readOwnEventsSQL = `
+SELECT e.id
+FROM unnest($1::uuid[], $2::timestamptz[]) AS own (id, received_at)
+JOIN event e ON e.id = own.id AND e.received_at = own.received_at`
+
 // record stores the events and their units in one transaction and one round trip.
 func (s *Store) record(ctx context.Context, rs []recording) ([][]experiment.EventResult, error) {
 	columns, units := newEventColumns(rs)
 	var accepted map[experiment.EventID]bool
+	tries := 0
 	err := s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		accepted = make(map[experiment.EventID]bool, len(columns.ids))
+		accept := func(r pgx.Rows) error {
+			var id [16]byte
+			_, err := pgx.ForEachRow(r, []any{&id}, func() error {
+				accepted[id] = true
+				return nil
+			})
+			return err
+		}
 		var b pgx.Batch
 		b.Queue(insertUnitsSQL, units.keys, units.types, units.ids)
 		b.Queue(insertEventsSQL, columns.ids, columns.units, columns.types, columns.occurred, columns.received,
-			columns.values, columns.items, columns.discounts, columns.currencies).
-			Query(func(r pgx.Rows) error {
-				var id [16]byte
-				_, err := pgx.ForEachRow(r, []any{&id}, func() error {
-					accepted[id] = true
-					return nil
-				})
-				return err
-			})
+			columns.values, columns.items, columns.discounts, columns.currencies).Query(accept)
+		if tries++; tries > 1 {
+			b.Queue(readOwnEventsSQL, columns.ids, columns.received).Query(accept)
+		}
 		return c.SendBatch(ctx, &b).Close()
 	})
 	if err != nil {
