@@ -99,7 +99,7 @@ type Report struct {
 
 	SyncNames string `json:"sync_names,omitempty"` // synchronous_standby_names in force
 	Barrier   uint64 `json:"barrier"`              // epoch for which a synchronous commit was acknowledged
-	BarrierAt LSN    `json:"barrier_at"`           // end of that commit's WAL, or later
+	BarrierAt LSN    `json:"barrier_at"`           // a position in that commit, past everything acknowledged before it
 	Open      uint64 `json:"open"`                 // epoch for which ordinary clients may write
 	Stopping  bool   `json:"stopping,omitempty"`   // this node's xpd is being shut down
 

@@ -182,6 +182,9 @@ func (a *Agent) Submit(ctx context.Context, o pgcluster.Order) error {
 	a.publishLocked(func(r *pgcluster.Report) {
 		a.state.get().report(r)
 		r.Order = pgcluster.OrderStatus{Kind: o.Kind, Stamp: o.Stamp, Step: "accepted"}
+		if o.Kind == pgcluster.OrderFollow {
+			r.Order.Upstream, r.Order.Timeline, r.Order.Reclone = o.Upstream, o.Lineage.Current(), o.Reclone
+		}
 	})
 	a.wakeUp()
 	return nil

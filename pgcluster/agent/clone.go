@@ -38,6 +38,10 @@ func (a *Agent) clone(ctx context.Context, o pgcluster.Order) error {
 	if err := a.install(ctx, o, temp); err != nil {
 		return err
 	}
+	// The copy was never a primary here.
+	if _, err := a.save(func(s *saved) { s.Led = 0 }); err != nil {
+		return err
+	}
 	a.refreshStopped(ctx, false, "")
 	return a.startAttached(ctx, o)
 }

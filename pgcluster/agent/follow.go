@@ -22,6 +22,11 @@ func (a *Agent) follow(ctx context.Context, o pgcluster.Order) error {
 	if err := a.fence(ctx); err != nil {
 		return err
 	}
+	if o.Reclone && a.state.get().Led != 0 {
+		if err := a.takeWay(ctx, o, routeClone); err != nil {
+			return err
+		}
+	}
 	if a.running() == nil {
 		if err := a.followFromStopped(ctx, o); err != nil {
 			return err

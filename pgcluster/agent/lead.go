@@ -283,7 +283,12 @@ func (a *Agent) commitBarrier(ctx context.Context, b barrier) error {
 	}
 	defer closeConn(conn)
 	sql := strings.Join([]string{"BEGIN", "SELECT pg_logical_emit_message(true, 'xpd.barrier', '')", "COMMIT"}, "; ")
-	if _, err := conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
+	results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+	if err != nil {
+		return fmt.Errorf("commit the barrier: %w", err)
+	}
+	at, err := pgcluster.ParseLSN(string(results[1].Rows[0][0]))
+	if err != nil {
 		return fmt.Errorf("commit the barrier: %w", err)
 	}
 	if warned.Load() {
@@ -292,6 +297,6 @@ func (a *Agent) commitBarrier(ctx context.Context, b barrier) error {
 	if a.running() != b.server || a.state.get().Led != b.epoch {
 		return errors.New("commit the barrier: the epoch has passed")
 	}
-	_, err = a.save(func(s *saved) { s.Barrier = b.epoch })
+	_, err = a.save(func(s *saved) { s.Barrier, s.BarrierAt = b.epoch, at })
 	return err
 }

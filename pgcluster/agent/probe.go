@@ -143,7 +143,13 @@ func (a *Agent) observe(ctx context.Context, conn *pgx.Conn) (observation, error
 		flushed, timeline, received, replay string
 		heard                               float64
 	)
-	err := conn.QueryRow(ctx, observeSQL).Scan(&recovering, &flushed, &timeline, &received, &replay,
+	// Senders first: whoever does not count any more has acknowledged nothing past
+	// the position that is read after. The rule for shrinking rests on that.
+	var err error
+	if o.senders, err = a.senders(ctx, conn); err != nil {
+		return o, err
+	}
+	err = conn.QueryRow(ctx, observeSQL).Scan(&recovering, &flushed, &timeline, &received, &replay,
 		&o.syncNames, &o.receiver.Streaming, &heard)
 	if err != nil {
 		return o, fmt.Errorf("probe PostgreSQL: %w", err)
@@ -161,10 +167,7 @@ func (a *Agent) observe(ctx context.Context, conn *pgx.Conn) (observation, error
 	if err != nil {
 		return o, fmt.Errorf("probe PostgreSQL: %w", err)
 	}
-	if o.lineage, err = a.lineageOf(o.position.Timeline); err != nil {
-		return o, err
-	}
-	o.senders, err = a.senders(ctx, conn)
+	o.lineage, err = a.lineageOf(o.position.Timeline)
 	return o, err
 }
 

@@ -111,7 +111,7 @@ func (s saved) report(r *pgcluster.Report) {
 	r.Pledged = s.Pledged
 	r.Led = s.Led
 	r.Recruited = s.Recruited
-	r.Barrier = s.Barrier
+	r.Barrier, r.BarrierAt = s.Barrier, s.BarrierAt
 	r.Open = s.Open
 	r.Receiver.Upstream = s.Settings.Upstream
 }

@@ -18,6 +18,7 @@ type saved struct {
 	Led       uint64          `json:"led"`
 	Recruited uint64          `json:"recruited"`
 	Barrier   uint64          `json:"barrier"`
+	BarrierAt pgcluster.LSN   `json:"barrier_at"`
 	Open      uint64          `json:"open"`
 	Promoting bool            `json:"promoting"` // pg_promote was asked for and has not been seen to end
 	Settings  settings        `json:"settings"`
