@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/xpd-platform/xpd/client"
+	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/localcluster"
+)
+
+// Bounds of a cluster on this machine.
+const (
+	localNodes     = 3
+	startPatience  = 60 * time.Second // a healthy start takes a fraction of it
+	stopPatience   = 30 * time.Second
+	statusPatience = 10 * time.Second
+)
+
+// pgFlags say which PostgreSQL to run.
+type pgFlags struct {
+	PGBin  string `name:"pg-bin" default:"/usr/lib/postgresql/15/bin" env:"XPD_PG_BIN" help:"Folder of PostgreSQL's programs."`
+	PGUser string `name:"pg-user" default:"postgres" env:"XPD_PG_USER" help:"Run PostgreSQL as this user when started by root."`
+}
+
+// localCmd runs a cluster to play with, until Ctrl-C.
+type localCmd struct {
+	Dir      string `default:".local" type:"path" env:"XPD_LOCAL_DIR" help:"Folder of the cluster. A used one resumes."`
+	BasePort int    `default:"8301" env:"XPD_LOCAL_BASE_PORT" help:"HTTP port of the first node; the others count up. Raft is 100 above, PostgreSQL 2800 below."`
+	pgFlags
+}
+
+// Run starts the cluster, says how to use it and waits for ctx to end.
+func (c *localCmd) Run(ctx context.Context, s streams) error {
+	cluster, err := c.open()
+	if err != nil {
+		return err
+	}
+	if cluster.Dir() != c.Dir {
+		fmt.Fprintf(s.out, "The cluster's data is in %s.\n", cluster.Dir())
+	}
+	// After the first signal has ended ctx, a second one forces.
+	guarded, release := cluster.Guard(ctx)
+	defer release()
+	err = c.serve(guarded, cluster, s)
+	if stopErr := stopCluster(cluster, s.err); err == nil {
+		err = stopErr
+	}
+	return err
+}
+
+func (c *localCmd) open() (*localcluster.Cluster, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find xpd: %w", err)
+	}
+	return localcluster.Open(localcluster.Options{
+		Dir: c.Dir, Binary: self, Nodes: localNodes, BasePort: c.BasePort, PGBin: c.PGBin, PGUser: c.PGUser,
+	})
+}
+
+// serve returns nil once ctx ends because somebody wants it to.
+func (c *localCmd) serve(ctx context.Context, cluster *localcluster.Cluster, s streams) error {
+	began := time.Now()
+	fmt.Fprintf(s.out, "Starting %d nodes, each xpd with its PostgreSQL …\n", localNodes)
+	if err := startCluster(ctx, cluster); err != nil {
+		return unlessAsked(ctx, err)
+	}
+	cl, err := client.New(cluster.URLs(), nil)
+	if err != nil {
+		return err
+	}
+	if err := simulation.Install(ctx, cl, simulation.Samples()); err != nil {
+		return unlessAsked(ctx, err)
+	}
+	fmt.Fprintf(s.out, "Ready after %.1f s.\n", time.Since(began).Seconds())
+	writeWelcome(s.out, cluster.URLs())
+	showStatus(ctx, cluster.URLs(), s)
+	fmt.Fprintln(s.out, "\nCtrl-C stops the cluster; the next start resumes with the same data.")
+	<-ctx.Done()
+	return unlessAsked(ctx, context.Cause(ctx))
+}
+
+// unlessAsked returns nil instead of err if ctx ended because of a signal.
+func unlessAsked(ctx context.Context, err error) error {
+	if death, ok := errors.AsType[*localcluster.DeathError](context.Cause(ctx)); ok {
+		return death
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func startCluster(ctx context.Context, cluster *localcluster.Cluster) error {
+	if err := cluster.Start(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	return cluster.WaitReady(ctx)
+}
+
+// stopCluster stops all nodes. A signal that arrives meanwhile makes it use force.
+func stopCluster(cluster *localcluster.Cluster, progress io.Writer) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, stopPatience)
+	defer cancel()
+	fmt.Fprintln(progress, "Stopping the cluster; Ctrl-C again forces it …")
+	return cluster.Stop(ctx)
+}
+
+// writeWelcome prints how to use the cluster.
+func writeWelcome(w io.Writer, urls []string) {
+	fmt.Fprintf(w, "\nAPI, the same at every node:\n  %s\n\nTry it:\n", strings.Join(urls, "\n  "))
+	curl := func(path, body string) {
+		fmt.Fprintf(w, "  curl -s %s%s -H 'Content-Type: application/json' -d '%s'\n", urls[0], path, body)
+	}
+	curl("/v1/treatments", `{"unit":{"type":"user","id":"alice"}}`)
+	curl("/v1/exposures", `{"unit":{"type":"user","id":"alice"},"experiments":["checkout_button"]}`)
+	curl("/v1/events", fmt.Sprintf(`{"events":[{"id":"%s","unit":{"type":"user","id":"alice"},"type":"purchase",`+
+		`"occurred_at":"%s","items_total":4990,"discounts":500,"currency":"EUR"}]}`,
+		uuid.New(), time.Now().UTC().Format(time.RFC3339)))
+	fmt.Fprintln(w)
+}
+
+// showStatus prints what pgctl status, beside this program, says.
+func showStatus(ctx context.Context, urls []string, s streams) {
+	ctx, cancel := context.WithTimeout(ctx, statusPatience)
+	defer cancel()
+	self, err := os.Executable()
+	if err != nil {
+		return
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "pgctl"), "--server", strings.Join(urls, ","), "status")
+	cmd.Stdout, cmd.Stderr = s.out, s.err
+	fmt.Fprintf(s.out, "bin/pgctl --server %s status\n", urls[0])
+	if err := cmd.Run(); err != nil {
+		fmt.Fprintf(s.err, "pgctl status: %v\n", err)
+	}
+}

@@ -1,0 +1,62 @@
+// Command xpd runs on every host of the cluster: it serves experiments, takes part
+// in deciding who is primary, and manages the PostgreSQL beside it. Its other
+// commands import data, print reports, and run a whole cluster on this machine.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// cli is the whole command line. Each command is a struct in a file of its own,
+// with a Run method; kong passes Run the values bound in run.
+type cli struct {
+	Run runCmd `cmd:"" help:"Run the daemon of one node."`
+}
+
+// streams are what a command may read and write.
+type streams struct {
+	in       io.Reader
+	out, err io.Writer
+}
+
+// exitError asks for an exit code without a message; the command has said it all.
+type exitError struct{ code int }
+
+func (e exitError) Error() string { return fmt.Sprintf("exit code %d", e.code) }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], streams{os.Stdin, os.Stdout, os.Stderr})
+	stop()
+	if err == nil {
+		return
+	}
+	if exit, ok := errors.AsType[exitError](err); ok {
+		os.Exit(exit.code)
+	}
+	fmt.Fprintln(os.Stderr, "xpd:", err)
+	os.Exit(1)
+}
+
+func run(ctx context.Context, args []string, s streams) error {
+	var c cli
+	parser, err := kong.New(&c, kong.Name("xpd"), kong.Writers(s.out, s.err),
+		kong.Description("Experiments on a PostgreSQL cluster that keeps itself alive."), kong.UsageOnError())
+	if err != nil {
+		return err
+	}
+	cmd, err := parser.Parse(args)
+	if err != nil {
+		return err
+	}
+	cmd.BindTo(ctx, (*context.Context)(nil))
+	return cmd.Run(s)
+}
