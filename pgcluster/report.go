@@ -92,7 +92,8 @@ type Report struct {
 
 	Pledged   Stamp  `json:"pledged"`   // highest stamp made durable
 	Recruited uint64 `json:"recruited"` // epoch that the node is detached for: pledged, not streaming, not primary
-	Led       uint64 `json:"led"`       // last epoch in which the node became primary
+	Led       uint64 `json:"led"`       // last epoch in which the node became primary; 0 again after a clone
+	Followed  uint64 `json:"followed"`  // last epoch for whose primary the node was pointed at an upstream
 
 	Receiver Receiver `json:"receiver"`
 	Senders  []Sender `json:"senders,omitempty"`

@@ -1,0 +1,237 @@
+package failovertest
+
+import (
+	"slices"
+	"time"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// accept takes an order as it comes from the network.
+func (n *node) accept(o pgcluster.Order) {
+	if !n.alive() || o.Stamp.Before(n.pledged) {
+		return
+	}
+	if o.SystemID != "" && n.pg.systemID != "" && o.SystemID != n.pg.systemID {
+		return
+	}
+	n.pledged = o.Stamp
+	same := n.order
+	same.Stamp.Term, same.Stamp.Index = o.Stamp.Term, o.Stamp.Index
+	if equalOrders(same, o) {
+		n.order.Stamp = o.Stamp
+		return
+	}
+	n.c.logf("%s accepts %s e%d/%d/%d up=%s tl=%d reclone=%t sync=%s open=%t", n.id, o.Kind, o.Stamp.Epoch,
+		o.Stamp.Term, o.Stamp.Index, o.Upstream, o.Lineage.Current(), o.Reclone, o.Sync, o.Open)
+	if n.busy && n.pg.broken {
+		n.loseData()
+	}
+	n.order, n.done, n.busy, n.recloned = o, false, false, false
+	n.accepted++
+	n.act()
+}
+
+func equalOrders(a, b pgcluster.Order) bool {
+	return a.Kind == b.Kind && a.Stamp == b.Stamp && a.SystemID == b.SystemID && a.Upstream == b.Upstream &&
+		slices.Equal(a.Lineage, b.Lineage) && a.Reclone == b.Reclone && a.Sync.Equal(b.Sync) &&
+		a.Barrier == b.Barrier && a.Open == b.Open
+}
+
+// act does the next step towards the order.
+func (n *node) act() {
+	if !n.alive() || n.busy {
+		return
+	}
+	switch n.order.Kind {
+	case pgcluster.OrderInit:
+		n.init()
+	case pgcluster.OrderRecruit:
+		n.recruit()
+	case pgcluster.OrderLead:
+		n.lead()
+	case pgcluster.OrderFollow:
+		n.follow()
+	case pgcluster.OrderCheckpoint:
+		if !n.done {
+			n.task(50*time.Millisecond, 500*time.Millisecond, n.finish)
+		}
+	case pgcluster.OrderStop:
+		n.stop()
+	}
+}
+
+// task does f after a while, unless xpd dies or another order comes before.
+func (n *node) task(lo, hi time.Duration, f func()) {
+	n.busy = true
+	accepted := n.accepted
+	n.c.after(n.c.between(lo, hi), func() {
+		if n.accepted != accepted || !n.alive() {
+			return
+		}
+		n.busy = false
+		f()
+		n.act()
+	})
+}
+
+func (n *node) finish() {
+	if !n.done {
+		n.done = true
+		n.publish()
+	}
+}
+
+func (n *node) init() {
+	p := &n.pg
+	switch {
+	case p.systemID == "":
+		n.task(100*time.Millisecond, time.Second, func() {
+			n.c.inits++
+			p.systemID = "system"
+			p.wal = []*record{{timeline: 1, lsn: 1, node: n.id}}
+			p.newest = 1
+			n.led = n.order.Stamp.Epoch
+			n.start()
+		})
+	case !p.alive() && !p.standby:
+		n.start()
+	case p.running() && !p.standby:
+		n.finish()
+	}
+}
+
+func (n *node) recruit() {
+	p := &n.pg
+	switch {
+	case p.systemID == "" || n.recruited == n.order.Stamp.Epoch && (!p.alive() || p.standby):
+	case !p.standby && p.alive():
+		n.task(10*time.Millisecond, 200*time.Millisecond, func() {
+			if !p.standby && p.alive() {
+				n.end(pgcluster.ProcessStopped)
+			}
+		})
+	case !p.standby:
+		n.detach()
+	case p.key || p.upstream != "":
+		n.task(time.Millisecond, 20*time.Millisecond, func() { p.key, p.upstream = false, "" })
+	case !p.alive():
+		n.start()
+	case p.receiver != nil:
+		n.task(time.Millisecond, 30*time.Millisecond, func() {
+			if p.receiver != nil {
+				p.receiver.loseReceiver()
+			}
+		})
+	case p.running():
+		n.detach()
+	}
+}
+
+func (n *node) detach() {
+	n.recruited = n.order.Stamp.Epoch
+	n.done = true
+	n.publish()
+}
+
+func (n *node) stop() {
+	p := &n.pg
+	switch {
+	case p.systemID == "" || p.standby:
+	case !p.alive():
+		if n.recruited != n.order.Stamp.Epoch {
+			n.detach()
+		}
+	case p.stopping == 0:
+		p.open = 0
+		n.task(0, 300*time.Millisecond, func() {
+			if p.running() && p.stopping == 0 {
+				p.stopping = n.c.now
+				n.append(0) // the shutdown checkpoint
+			}
+		})
+	case n.received():
+		n.end(pgcluster.ProcessStopped)
+		p.clean = true
+	case n.c.now-p.stopping > 1500*time.Millisecond:
+		n.end(pgcluster.ProcessStopped)
+		p.clean = n.c.chance(2)
+	}
+}
+
+// received reports whether every connected standby has everything.
+func (n *node) received() bool {
+	return !slices.ContainsFunc(n.pg.senders, func(l *link) bool { return l.flushed < n.pg.end() })
+}
+
+func (n *node) lead() {
+	p, o := &n.pg, n.order
+	switch {
+	case p.systemID == "" || p.promoting:
+	case p.standby && !p.alive():
+		p.key, p.upstream = false, ""
+		n.start()
+	case p.standby && p.running():
+		n.preset(o)
+	case !p.standby && !p.alive():
+		if n.led < o.Stamp.Epoch { // once per epoch
+			n.led, n.recruited = o.Stamp.Epoch, 0
+			p.names = o.Sync
+			n.start()
+			n.publish()
+		}
+	case !p.standby && p.running():
+		n.beLed(o)
+	}
+}
+
+// preset puts the sync names in force on a standby and promotes it then.
+func (n *node) preset(o pgcluster.Order) {
+	p := &n.pg
+	switch {
+	case !p.names.Equal(o.Sync):
+		n.reload(o.Sync)
+	case p.loaded.Equal(o.Sync):
+		n.task(time.Millisecond, 30*time.Millisecond, func() {
+			if p.standby && p.running() {
+				n.led, n.recruited = o.Stamp.Epoch, 0
+				n.promote()
+			}
+		})
+	}
+}
+
+// beLed keeps a running primary as ordered.
+func (n *node) beLed(o pgcluster.Order) {
+	p, epoch := &n.pg, o.Stamp.Epoch
+	if n.led < epoch {
+		if p.open != 0 {
+			return
+		}
+		n.led, n.recruited = epoch, 0 // a promotion that ended late: closed until now
+		n.publish()
+	}
+	if !p.names.Equal(o.Sync) {
+		n.reload(o.Sync)
+	}
+	if !p.loaded.Equal(o.Sync) {
+		return
+	}
+	if o.Barrier && n.barrier != epoch && n.trying != epoch {
+		n.trying = epoch
+		life, life2 := n.life, p.life
+		n.commit(0, func() {
+			if n.life == life && p.life == life2 {
+				n.barrier, n.barrierAt = epoch, p.end()
+				n.publish()
+			}
+		})
+	}
+	if o.Open && p.open != epoch {
+		n.c.checkOpen(n, epoch)
+		p.open = epoch
+		n.c.logf("%s is open in epoch %d", n.id, epoch)
+		n.publish()
+	}
+	n.done = !o.Open || p.open == epoch
+}

@@ -1,0 +1,177 @@
+package failovertest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// acknowledged remembers a commit and looks for two histories.
+func (c *cluster) acknowledged(n *node, epoch uint64, r *record) {
+	if other, ok := c.byLSN[r.lsn]; ok && other != r {
+		c.fail("diverged: %s acknowledged commit %d at %s in epoch %d, where %s had acknowledged commit %d in epoch %d",
+			n.id, r.commit, r.lsn, epoch, other.node, other.commit, other.epoch)
+	}
+	for e, o := range c.opened {
+		if e > epoch && (int(r.lsn) > len(o.wal) || o.wal[r.lsn-1] != r) {
+			c.fail("lost: %s acknowledged commit %d at %s in epoch %d, which %s did not have when it opened epoch %d",
+				n.id, r.commit, r.lsn, epoch, o.node.id, e)
+		}
+	}
+	c.byLSN[r.lsn] = r
+	c.acked = append(c.acked, r)
+}
+
+// checkAcked holds the WAL of n to everything that was acknowledged.
+func (c *cluster) checkAcked(when string, n *node) {
+	if n == nil {
+		return
+	}
+	for _, r := range c.acked {
+		if !n.pg.has(r) {
+			c.fail("lost: %s, %s (WAL to %s) has not commit %d that %s acknowledged at %d:%s in epoch %d",
+				when, n.id, n.pg.position(), r.commit, r.node, r.timeline, r.lsn, r.epoch)
+			return
+		}
+	}
+}
+
+// saved checks a state that Raft agreed on, and lets faults aim at it.
+func (c *cluster) saved(prev, next failover.State) {
+	if next.Primary.Epoch < prev.Primary.Epoch || (next.Op != nil && next.Op.Epoch <= next.Primary.Epoch) {
+		c.fail("I1: from epoch %d to %d, operation %+v", prev.Primary.Epoch, next.Primary.Epoch, next.Op)
+	}
+	if prev.Op != nil && next.Op != nil && prev.Op.ID == next.Op.ID && next.Op.Epoch < prev.Op.Epoch {
+		c.fail("I1: operation went back from epoch %d to %d", prev.Op.Epoch, next.Op.Epoch)
+	}
+	if len(next.Epochs) > 0 && next.Sync.Durable.K == 0 {
+		c.fail("I5: k is 0 after the first open")
+	}
+	if next.Op != nil && next.Op.Phase == failover.PhasePromote && !chosen(prev, next.Op) {
+		c.checkChoice(prev, c.nodeOf(next.Op.To), next.Op.Epoch)
+	}
+	if next.Op != nil && prev.Op != nil && next.Op.Epoch > prev.Op.Epoch {
+		c.result.Retries++
+	}
+	if prev.Sync.Pending != nil && next.Sync.Pending == nil && next.Op == nil {
+		c.result.Shrinks++
+	}
+	if next.Primary.Epoch > prev.Primary.Epoch {
+		c.openedNow(prev, next)
+	}
+	c.checkRules()
+	c.aim(prev, next)
+}
+
+func chosen(s failover.State, op *failover.Operation) bool {
+	return s.Op != nil && s.Op.Epoch == op.Epoch && s.Op.To == op.To && s.Op.Phase == failover.PhasePromote
+}
+
+func (c *cluster) checkChoice(prev failover.State, to *node, epoch uint64) {
+	c.checkAcked(fmt.Sprintf("chosen for epoch %d", epoch), to)
+	if o := c.opened[prev.Primary.Epoch]; o != nil && to.pg.end() < prev.Floor.LSN && len(prev.Op.Tried) == 0 {
+		c.fail("I6: %s is chosen at %s, below the floor %s", to.id, to.pg.position(), prev.Floor)
+	}
+}
+
+func (c *cluster) openedNow(prev, next failover.State) {
+	n := c.nodeOf(next.Primary.Node)
+	c.opened[next.Primary.Epoch] = &opening{node: n, wal: n.pg.wal}
+	if prev.Op != nil {
+		c.result.Operation[prev.Op.Kind]++
+	}
+	c.checkAcked(fmt.Sprintf("opening epoch %d", next.Primary.Epoch), n)
+}
+
+// checkOpen is I2, when an agent lets clients in.
+func (c *cluster) checkOpen(n *node, epoch uint64) {
+	if o := c.opened[epoch]; o == nil || o.node != n {
+		c.fail("I2: %s lets clients in for epoch %d, which it does not hold", n.id, epoch)
+	}
+}
+
+// checkRules is I3: whoever acknowledges on the open primary is met by whoever a
+// failover recruits. PostgreSQL counts the senders that gave themselves a
+// priority, whichever rule they loaded it from.
+func (c *cluster) checkRules() {
+	s := c.raft.state
+	n := c.nodeOf(s.Primary.Node)
+	if n == nil || s.Primary.Access != failover.AccessOpen || n.led != s.Primary.Epoch || !n.pg.running() || n.pg.standby {
+		return
+	}
+	c.checkRule(n, "in force", n.pg.loaded)
+	counting := pgcluster.SyncSet{K: n.pg.loaded.K}
+	for _, l := range n.pg.senders {
+		if l.rule.Has(l.down.id) {
+			counting = counting.With(l.down.id)
+			counting.K = min(counting.K, l.rule.K)
+		}
+	}
+	c.checkRule(n, "that walsenders apply", counting)
+}
+
+func (c *cluster) checkRule(n *node, what string, in pgcluster.SyncSet) {
+	durable := c.raft.state.Sync.Durable
+	union := durable
+	for _, id := range in.Members {
+		union = union.With(id)
+	}
+	if in.K+durable.Quorum() <= len(union.Members) || !(durable.Contains(in) || in.Contains(durable)) {
+		c.fail("I3: %s has %s %s while failovers recruit %d of %s", n.id, in, what, durable.Quorum(), durable)
+	}
+}
+
+// checkPledge is I4: who said that it is detached for an epoch gets no WAL from a
+// primary of one before.
+func (c *cluster) checkPledge(l *link) {
+	if !l.up.pg.standby && l.up.led < l.down.detached {
+		c.fail("I4: %s streams from %s of epoch %d though detached for %d", l.down.id, l.up.id, l.up.led, l.down.detached)
+	}
+}
+
+// checkPrefix sees what PostgreSQL cannot: WAL that only looks the same.
+func (c *cluster) checkPrefix(l *link) {
+	for i, r := range l.down.pg.wal {
+		if l.up.pg.wal[i] != r {
+			c.fail("diverged: %s streams from %s at %s, but they differ from record %d on (%s of epoch %d, %s of epoch %d)",
+				l.down.id, l.up.id, l.down.pg.position(), i+1, r.node, r.epoch, l.up.pg.wal[i].node, l.up.pg.wal[i].epoch)
+			return
+		}
+	}
+}
+
+// whole reports whether a healed cluster serves, with everybody back in place.
+func (c *cluster) whole() bool { return c.calm && c.why() == "" }
+
+func (c *cluster) why() string {
+	s := c.raft.state
+	p := c.nodeOf(s.Primary.Node)
+	switch {
+	case s.Op != nil || p == nil || s.Primary.Access != failover.AccessOpen:
+		return describe(s)
+	case p.pg.open != s.Primary.Epoch:
+		return fmt.Sprintf("%s is not open", p.id)
+	case len(c.acked) < c.healed+10:
+		return "nothing is acknowledged"
+	case len(s.Sync.Durable.Members) != len(c.nodes)-1 || s.Sync.Pending != nil:
+		return "sync set is " + s.Sync.Durable.String()
+	}
+	return ""
+}
+
+// describe is a state in one line of the trace.
+func describe(s failover.State) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s e%d %s sync=%s floor=%s", s.Primary.Node, s.Primary.Epoch, s.Primary.Access, s.Sync.Durable, s.Floor)
+	if s.Sync.Pending != nil {
+		fmt.Fprintf(&b, " pending=%s mark=%s", s.Sync.Pending, s.Sync.Mark)
+	}
+	if op := s.Op; op != nil {
+		fmt.Fprintf(&b, " | %s %d e%d %s from=%s to=%s in_place=%t sync=%s tried=%v: %s",
+			op.Kind, op.ID, op.Epoch, op.Phase, op.From, op.To, op.InPlace, op.Sync, slices.Clone(op.Tried), op.Reason)
+	}
+	return b.String()
+}

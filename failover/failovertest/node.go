@@ -1,0 +1,214 @@
+package failovertest
+
+import (
+	"time"
+
+	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// node is a host: PostgreSQL, and an xpd with its agent, observer and Raft member.
+type node struct {
+	c  *cluster
+	i  int
+	id pgcluster.NodeID
+	up bool // the host
+
+	pg        postgres
+	slowUntil time.Duration // reloads are slow
+	hang      bool          // the next promotion hangs
+
+	// Durable state of the agent.
+	pledged  pgcluster.Stamp
+	led      uint64
+	followed uint64
+
+	// What the agent forgets when xpd dies.
+	xpd       bool
+	life      int
+	order     pgcluster.Order
+	accepted  int  // orders so far: a task of an older one is dropped
+	busy      bool // a task is under way
+	done      bool
+	recloned  bool // for this order
+	recruited uint64
+	stopSince time.Duration
+	barrier   uint64
+	barrierAt pgcluster.LSN
+	trying    uint64 // epoch of the barrier under way
+	seq       uint64
+
+	detached uint64 // highest epoch that it ever reported to be recruited for
+
+	// What the observer and the controller know.
+	view    failover.View
+	phase   phaseKey
+	replica failover.State
+	index   uint64
+	leading uint64 // term that this node believes to lead; 0 if it does not
+	saving  bool
+}
+
+type phaseKey struct {
+	op, epoch uint64
+	phase     failover.Phase
+}
+
+// alive reports whether xpd runs.
+func (n *node) alive() bool { return n.up && n.xpd }
+
+// killXpd ends xpd; PostgreSQL lives on.
+func (n *node) killXpd() {
+	if !n.xpd {
+		return
+	}
+	n.c.logf("%s: xpd dies", n.id)
+	n.xpd = false
+	n.forget()
+}
+
+func (n *node) forget() {
+	if n.busy && n.pg.broken {
+		n.loseData()
+	}
+	n.life++
+	n.accepted++
+	n.order, n.busy, n.done, n.recloned = pgcluster.Order{}, false, false, false
+	n.recruited, n.barrier, n.barrierAt, n.trying, n.leading, n.saving = 0, 0, 0, 0, 0, false
+}
+
+func (n *node) startXpd() {
+	if n.xpd || !n.up {
+		return
+	}
+	n.c.logf("%s: xpd starts", n.id)
+	n.xpd = true
+	n.view.Since = n.c.now
+	n.view.Reports = map[pgcluster.NodeID]failover.Observation{}
+	n.view.Streamed = map[pgcluster.NodeID]time.Duration{}
+	n.phase = phaseKey{}
+}
+
+// killHost ends everything on the host. What was flushed stays.
+func (n *node) killHost() {
+	if !n.up {
+		return
+	}
+	n.c.logf("%s: host lost", n.id)
+	n.xpd = false
+	n.up = false
+	n.forget()
+	if n.pg.alive() {
+		n.end(pgcluster.ProcessCrashed)
+	}
+}
+
+func (n *node) startHost() {
+	if n.up {
+		return
+	}
+	n.c.logf("%s: host returns", n.id)
+	n.up = true
+	n.startXpd()
+}
+
+// killPostgres is kill -9 of the postmaster.
+func (n *node) killPostgres() {
+	if n.pg.alive() {
+		n.end(pgcluster.ProcessCrashed)
+	}
+}
+
+// loseData leaves the node without a data directory.
+func (n *node) loseData() {
+	n.c.logf("%s has no data directory", n.id)
+	n.pg = postgres{proc: pgcluster.ProcessStopped, life: n.pg.life + 1}
+	n.led, n.followed = 0, 0
+}
+
+func (n *node) heartbeat() {
+	if n.pg.running() && !n.pg.standby && n.pg.stopping == 0 {
+		n.append(0)
+	}
+}
+
+// report is what the agent says now.
+func (n *node) report() pgcluster.Report {
+	p := &n.pg
+	n.seq++
+	r := pgcluster.Report{
+		Node: n.id, Seq: n.seq, SystemID: p.systemID, Process: p.proc, Role: pgcluster.RoleNone,
+		Pledged: n.pledged, Led: n.led, Followed: n.followed,
+		Order: pgcluster.OrderStatus{
+			Kind: n.order.Kind, Stamp: n.order.Stamp, Upstream: n.order.Upstream,
+			Timeline: n.order.Lineage.Current(), Reclone: n.order.Reclone, Done: n.done,
+		},
+	}
+	if p.systemID == "" || p.broken {
+		r.SystemID = ""
+		return r
+	}
+	r.Role = pgcluster.RolePrimary
+	if p.standby {
+		r.Role = pgcluster.RoleStandby
+	}
+	if p.running() || (!p.alive() && p.clean) {
+		r.Position, r.PositionKnown, r.Lineage = p.position(), true, p.lineage
+	}
+	if n.recruited != 0 && p.receiver == nil && (!p.alive() || p.standby) {
+		r.Recruited = n.recruited
+		n.detached = max(n.detached, n.recruited)
+	}
+	if p.running() {
+		r.SyncNames, r.Open = p.loaded.Names(), p.open
+		r.Barrier, r.BarrierAt = n.barrier, n.barrierAt
+		r.Replayed = p.end()
+	}
+	r.Receiver.Upstream = p.upstream
+	if p.receiver != nil {
+		r.Receiver.Streaming, r.Receiver.HeardAgo = true, n.c.now-p.receiver.heard
+	}
+	for _, l := range p.senders {
+		s := pgcluster.Sender{Node: l.down.id, Streaming: l.streaming, Flushed: l.flushed, Replayed: l.flushed}
+		if l.rule.Has(l.down.id) && l.rule.K > 0 {
+			s.SyncPriority = 1
+		}
+		r.Senders = append(r.Senders, s)
+	}
+	return r
+}
+
+// publish sends a report to every observer; the network decides who gets it.
+func (n *node) publish() {
+	if !n.alive() {
+		return
+	}
+	r := n.report()
+	for _, o := range n.c.nodes {
+		d := n.c.between(time.Millisecond, 15*time.Millisecond)
+		if o == n {
+			d = time.Millisecond
+		} else if n.c.chance(30) {
+			d += n.c.between(0, 400*time.Millisecond)
+		}
+		n.c.after(d, func() { o.observe(n, r) })
+	}
+}
+
+// observe takes a report in, unless it is older than what is known.
+func (n *node) observe(from *node, r pgcluster.Report) {
+	if !n.alive() || (from != n && !n.c.talk(from, n)) {
+		return
+	}
+	if old, ok := n.view.Reports[r.Node]; ok && old.Report.Seq > r.Seq {
+		return
+	}
+	n.view.Reports[r.Node] = failover.Observation{Report: r, At: n.c.now}
+	if r.Node == n.replica.Primary.Node {
+		for _, s := range r.Senders {
+			if s.Streaming {
+				n.view.Streamed[s.Node] = n.c.now
+			}
+		}
+	}
+}

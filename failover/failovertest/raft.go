@@ -1,0 +1,186 @@
+package failovertest
+
+import (
+	"reflect"
+	"time"
+
+	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// register is what Raft agreed on, as nobody in the cluster sees it directly.
+type register struct {
+	index, term uint64
+	state       failover.State
+	leader      int // -1: none
+	life        int // of the leader's xpd, when it was elected
+}
+
+// canLead reports whether n reaches a majority.
+func (c *cluster) canLead(n *node) bool {
+	reached := 0
+	for _, o := range c.nodes {
+		if o == n || (o.alive() && c.talk(n, o)) {
+			reached++
+		}
+	}
+	return n.alive() && reached > len(c.nodes)/2
+}
+
+// elections replaces a leader that has lost its majority, after a while.
+func (c *cluster) elections() {
+	if c.raft.leader >= 0 {
+		if n := c.nodes[c.raft.leader]; n.life == c.raft.life && c.canLead(n) {
+			return
+		}
+	}
+	if c.chance(3) {
+		c.elect()
+	}
+}
+
+// elect makes somebody leader. The one before believes in itself for a while.
+func (c *cluster) elect() {
+	n := c.any()
+	if !c.canLead(n) {
+		return
+	}
+	if c.raft.leader >= 0 {
+		old, life := c.nodes[c.raft.leader], c.nodes[c.raft.leader].life
+		term := old.leading
+		c.after(c.between(0, 1500*time.Millisecond), func() {
+			if old.life == life && old.leading == term {
+				old.leading = 0
+			}
+		})
+	}
+	c.raft.term++
+	c.raft.leader, c.raft.life = n.i, n.life
+	term, life := c.raft.term, n.life
+	c.logf("%s leads term %d", n.id, term)
+	c.after(c.between(5*time.Millisecond, 60*time.Millisecond), func() {
+		if c.raft.term == term && n.life == life && c.canLead(n) { // the barrier
+			n.leading, n.saving = term, false
+			n.apply()
+		}
+	})
+}
+
+// apply brings a replica up to date.
+func (n *node) apply() {
+	n.replica, n.index = n.c.raft.state, n.c.raft.index
+	n.trackPhase()
+}
+
+func (n *node) trackPhase() {
+	var key phaseKey
+	if op := n.replica.Op; op != nil {
+		key = phaseKey{op.ID, op.Epoch, op.Phase}
+	}
+	if key != n.phase {
+		n.phase, n.view.PhaseSince = key, n.c.now
+	}
+}
+
+// catchUp is Raft's replication to a follower that missed something.
+func (n *node) catchUp() {
+	if n.alive() && n.c.raft.leader >= 0 && n.c.talk(n.c.nodes[n.c.raft.leader], n) {
+		n.apply()
+	}
+}
+
+// tick is one round of the controller on a node that believes to lead.
+func (n *node) tick() {
+	if !n.alive() || n.leading == 0 || n.saving {
+		return
+	}
+	n.view.Now = n.c.now
+	n.view.Wall = time.Unix(0, 0).Add(n.c.now)
+	next, orders := failover.Step(n.replica, n.view, n.c.policy)
+	if reflect.DeepEqual(next, n.replica) {
+		n.send(orders, pgcluster.Stamp{Term: n.leading, Index: n.index})
+		return
+	}
+	n.save(next, orders)
+}
+
+// save is a compare-and-set; orders go out only after it succeeded.
+func (n *node) save(next failover.State, orders []pgcluster.Order) {
+	n.saving = true
+	base, term, life := n.index, n.leading, n.life
+	n.c.after(n.c.between(2*time.Millisecond, 30*time.Millisecond), func() {
+		if n.life != life {
+			return
+		}
+		n.saving = false
+		if n.leading != term || !n.commitState(base, term, next) {
+			return
+		}
+		n.send(orders, pgcluster.Stamp{Term: term, Index: n.index})
+		n.c.after(time.Millisecond, n.tick)
+	})
+}
+
+func (n *node) commitState(base, term uint64, next failover.State) bool {
+	c := n.c
+	if c.raft.leader != n.i || c.raft.life != n.life || c.raft.term != term || !c.canLead(n) {
+		return false
+	}
+	if c.raft.index != base {
+		n.apply()
+		return false
+	}
+	prev := c.raft.state
+	c.raft.index++
+	c.raft.state = next
+	n.apply()
+	c.logf("%s saves %d: %s", n.id, c.raft.index, describe(next))
+	c.saved(prev, next)
+	for _, o := range c.nodes {
+		c.after(c.between(time.Millisecond, 40*time.Millisecond), func() {
+			if o.alive() && c.talk(n, o) {
+				o.apply()
+			}
+		})
+	}
+	return true
+}
+
+// send gives orders to the network.
+func (n *node) send(orders []pgcluster.Order, s pgcluster.Stamp) {
+	for _, o := range orders {
+		s.Epoch = o.Stamp.Epoch
+		o.Stamp = s
+		n.sendOne(o, n.c.between(time.Millisecond, 20*time.Millisecond))
+		if n.c.chance(25) {
+			n.sendOne(o, n.c.between(0, 3*time.Second)) // late, or twice
+		}
+	}
+}
+
+func (n *node) sendOne(o pgcluster.Order, d time.Duration) {
+	to := n.c.nodeOf(o.Node)
+	n.c.after(d, func() {
+		if to == n || n.c.reach(n, to) {
+			to.accept(o)
+		}
+	})
+}
+
+// switchover is a person's request to whoever believes to lead.
+func (c *cluster) switchover() {
+	for _, n := range c.nodes {
+		if !n.alive() || n.leading == 0 || n.saving {
+			continue
+		}
+		n.view.Now = c.now
+		var to pgcluster.NodeID
+		if c.chance(2) {
+			to = c.any().id
+		}
+		if next, err := failover.Switchover(n.replica, n.view, c.policy, to, "asked for"); err == nil {
+			c.logf("switchover to %q asked of %s", to, n.id)
+			n.save(next, nil)
+		}
+	}
+}
