@@ -196,16 +196,16 @@ func jsonType(typ reflect.Type) string {
 	if typ == reflect.TypeFor[time.Time]() {
 		return "string"
 	}
-	switch k := typ.Kind(); {
-	case k == reflect.String:
+	switch typ.Kind() { //nolint:exhaustive // the rest are objects
+	case reflect.String:
 		return "string"
-	case k == reflect.Bool:
+	case reflect.Bool:
 		return "boolean"
-	case k == reflect.Int, k == reflect.Int64:
+	case reflect.Int, reflect.Int64:
 		return "integer"
-	case k == reflect.Float64:
+	case reflect.Float64:
 		return "number"
-	case k == reflect.Slice:
+	case reflect.Slice:
 		return "array"
 	default:
 		return "object"
