@@ -1,0 +1,156 @@
+package localcluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// Options configures a Cluster. All fields but Settings and BasePort are required.
+type Options struct {
+	Dir      string // of the cluster; made if it is missing
+	Binary   string // of xpd
+	Nodes    int    // used when the folder is new, like BasePort
+	BasePort int    // HTTP of the first node, see Ports; 0 takes any free ports
+	PGBin    string // folder of PostgreSQL's programs
+	PGUser   string // runs PostgreSQL if this process is root
+	Settings []string
+}
+
+// Cluster is a set of nodes on this machine. Its methods may be called from
+// several goroutines.
+type Cluster struct {
+	o       Options
+	dir     string // real path: /proc shows the folders of processes that way
+	members []pgcluster.Member
+	nodes   map[pgcluster.NodeID]*node
+	deaths  chan *DeathError
+}
+
+// Open prepares the folder of a cluster, new or used, and starts nothing.
+func Open(o Options) (*Cluster, error) {
+	binary, err := filepath.Abs(o.Binary)
+	if err != nil {
+		return nil, fmt.Errorf("path of xpd: %w", err)
+	}
+	if _, err := os.Stat(binary); err != nil {
+		return nil, fmt.Errorf("the xpd program: %w", err)
+	}
+	o.Binary = binary
+	dir, err := prepareDir(o.Dir, o.PGUser)
+	if err != nil {
+		return nil, err
+	}
+	members, err := recordedMembers(dir, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := writeSecret(filepath.Join(dir, secretFile)); err != nil {
+		return nil, err
+	}
+	c := &Cluster{
+		o: o, dir: dir, members: members,
+		nodes:  make(map[pgcluster.NodeID]*node, len(members)),
+		deaths: make(chan *DeathError, maxNodes),
+	}
+	for _, m := range members {
+		n := &node{member: m, dir: filepath.Join(dir, string(m.ID))}
+		if err := os.MkdirAll(n.dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's OS user must get in
+			return nil, fmt.Errorf("folder of %s: %w", m.ID, err)
+		}
+		c.nodes[m.ID] = n
+	}
+	return c, nil
+}
+
+// Dir returns the folder in which the cluster really is.
+func (c *Cluster) Dir() string { return c.dir }
+
+// Members returns the nodes, sorted by name.
+func (c *Cluster) Members() []pgcluster.Member { return slices.Clone(c.members) }
+
+// URLs returns the base URL of every node's HTTP API, in the order of Members.
+func (c *Cluster) URLs() []string {
+	urls := make([]string, len(c.members))
+	for i, m := range c.members {
+		urls[i] = "http://" + m.HTTPAddr()
+	}
+	return urls
+}
+
+// Guard returns a context that ends with ctx, or with a *DeathError as its cause
+// when the xpd of a node ends although nobody asked it to. The caller must call
+// the function that it returns too.
+func (c *Cluster) Guard(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-ctx.Done():
+		case death := <-c.deaths:
+			cancel(death)
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// Start starts every node. It returns a *PortError, before any is started, if
+// somebody else uses a port of the cluster.
+func (c *Cluster) Start() error {
+	if err := c.checkPorts(); err != nil {
+		return err
+	}
+	for _, m := range c.members {
+		if err := c.StartNode(m.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Admin connects to the PostgreSQL of a node as superuser, over its local socket.
+func (c *Cluster) Admin(ctx context.Context, id pgcluster.NodeID) (*pgx.Conn, error) {
+	n, err := c.node(id)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=xpd_admin dbname=xpd sslmode=disable connect_timeout=5",
+		quoteDSN(filepath.Join(n.dir, "pg", "run")), n.member.PGPort))
+	if err != nil {
+		return nil, fmt.Errorf("connect to PostgreSQL of %s: %w", id, err)
+	}
+	return conn, nil
+}
+
+// quoteDSN makes value one word of a connection string.
+func quoteDSN(value string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(value) + "'"
+}
+
+func (c *Cluster) node(id pgcluster.NodeID) (*node, error) {
+	n, ok := c.nodes[id]
+	if !ok {
+		return nil, fmt.Errorf("there is no node %q", id)
+	}
+	return n, nil
+}
+
+// Stop ends every node in an orderly way, and by force once ctx ends. It returns
+// when no process of the cluster is left, and an error if force was needed.
+func (c *Cluster) Stop(ctx context.Context) error {
+	var errs []error
+	for _, m := range c.members {
+		errs = append(errs, c.nodes[m.ID].askToStop())
+	}
+	for _, m := range c.members {
+		errs = append(errs, c.nodes[m.ID].awaitStop(ctx))
+	}
+	return errors.Join(append(errs, c.sweep(context.WithoutCancel(ctx)))...)
+}
