@@ -54,10 +54,11 @@ func (c *runCmd) Run(ctx context.Context, s streams) error {
 	if secret = bytes.TrimSpace(secret); len(secret) < minSecret {
 		return fmt.Errorf("--secret-file: %s holds %d bytes, want at least %d: openssl rand -base64 48 makes some", c.SecretFile, len(secret), minSecret)
 	}
-	dir, err := filepath.EvalSymlinks(c.Dir)
-	if os.IsNotExist(err) {
-		dir, err = c.Dir, nil
+	// PostgreSQL's user passes through it when xpd is root.
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil { //nolint:gosec // see above
+		return fmt.Errorf("--dir: %w", err)
 	}
+	dir, err := filepath.EvalSymlinks(c.Dir)
 	if err != nil {
 		return fmt.Errorf("--dir: %w", err)
 	}
@@ -71,7 +72,7 @@ func (c *runCmd) Run(ctx context.Context, s streams) error {
 		Node: node, Members: members, Dir: dir, Secret: secret,
 		PGBin: c.PGBin, PGUser: c.PGUser, PGSettings: c.PGSetting, StopPostgres: c.StopPostgres,
 		Unprotected: c.Unprotected, Drain: c.Drain, Timeout: c.Timeout, CacheUnits: c.CacheUnits,
-		Logger:   slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel})).With("node", c.Node),
+		Logger:   slog.New(slog.NewJSONHandler(s.err, &slog.HandlerOptions{Level: c.LogLevel})).With("self", c.Node),
 		Registry: reg,
 	})
 }

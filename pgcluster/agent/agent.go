@@ -67,7 +67,7 @@ func New(o Options) (*Agent, error) {
 	}
 	a := &Agent{
 		o: o, p: p, owner: w, state: state,
-		log:      o.Logger.With("node", string(o.Node)),
+		log:      o.Logger,
 		metrics:  newMetrics(o.Registry),
 		wake:     make(chan struct{}, 1),
 		kick:     make(chan struct{}, 1),
@@ -83,6 +83,7 @@ func New(o Options) (*Agent, error) {
 // orders until ctx ends. It leaves PostgreSQL running unless StopOnExit is set,
 // and returns after every goroutine that it started has ended.
 func (a *Agent) Run(ctx context.Context) error {
+	defer a.unwatch()
 	if err := a.begin(ctx); err != nil {
 		return err
 	}
@@ -92,16 +93,13 @@ func (a *Agent) Run(ctx context.Context) error {
 	loops.Go(func() { a.commitBarriers(ctx) })
 	loops.Go(func() { a.reconcile(ctx) })
 	<-ctx.Done()
-	var err error
-	if a.o.StopOnExit {
-		a.publish(func(r *pgcluster.Report) { r.Stopping = true })
+	if !a.o.StopOnExit {
+		loops.Wait()
+		return nil
 	}
+	a.publish(func(r *pgcluster.Report) { r.Stopping = true })
 	loops.Wait()
-	if a.o.StopOnExit {
-		err = a.stop(context.WithoutCancel(ctx), fastStop)
-	}
-	a.unwatch()
-	return err
+	return a.stop(context.WithoutCancel(ctx), fastStop)
 }
 
 // begin makes the folders and takes over what is there.
@@ -173,9 +171,22 @@ func (a *Agent) Submit(ctx context.Context, o pgcluster.Order) error {
 	if o.Stamp.Before(a.order.Stamp) {
 		return fmt.Errorf("%w: overtaken", pgcluster.ErrStaleOrder)
 	}
+	resume := a.held
+	a.held = false
+	if sameGoal(o, a.order) && !(o.Kind == pgcluster.OrderCheckpoint && a.report.Order.Done) {
+		// A new reason for what is under way or done: a clone need not start over.
+		a.order = o
+		a.publishLocked(func(r *pgcluster.Report) {
+			a.state.get().report(r)
+			r.Order.Stamp = o.Stamp
+		})
+		if resume {
+			a.wakeUp()
+		}
+		return nil
+	}
 	a.order = o
 	a.accepted++
-	a.held = false
 	if a.interrupt != nil {
 		a.interrupt()
 	}
@@ -203,6 +214,14 @@ func (a *Agent) repeated(o pgcluster.Order) bool {
 		a.wakeUp()
 	}
 	return true
+}
+
+// sameGoal reports whether two orders differ in nothing but when the epoch's
+// leader gave them.
+func sameGoal(x, y pgcluster.Order) bool {
+	x.Stamp = pgcluster.Stamp{Epoch: x.Stamp.Epoch}
+	y.Stamp = pgcluster.Stamp{Epoch: y.Stamp.Epoch}
+	return reflect.DeepEqual(x, y)
 }
 
 func (a *Agent) wakeUp() {
@@ -268,7 +287,10 @@ func (a *Agent) attempt(ctx context.Context) time.Duration {
 	if idle {
 		return reviewInterval
 	}
-	err := a.settle(ctx)
+	err := a.checkOrder(o) // again: the data may have come after the order
+	if err == nil {
+		err = a.settle(ctx)
+	}
 	if err == nil {
 		err = a.carryOut(ctx, o)
 	}
@@ -276,7 +298,7 @@ func (a *Agent) attempt(ctx context.Context) time.Duration {
 		return 0 // another order, or the end
 	}
 	a.metrics.attempt(o.Kind, err)
-	a.finish(ctx, number, err)
+	a.finish(ctx, o.Kind, number, err)
 	if err != nil {
 		return retryInterval
 	}
@@ -291,13 +313,13 @@ func (a *Agent) settle(ctx context.Context) error {
 	return nil
 }
 
-func (a *Agent) finish(ctx context.Context, number uint64, err error) {
+func (a *Agent) finish(ctx context.Context, kind pgcluster.OrderKind, number uint64, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
 	if text != a.lastError && text != "" {
-		a.log.WarnContext(ctx, "order not carried out, will retry", "order", string(a.order.Kind), "error", err)
+		a.log.WarnContext(ctx, "order not carried out, will retry", "order", string(kind), "error", err)
 	}
 	a.lastError = text
 	a.mu.Lock()
