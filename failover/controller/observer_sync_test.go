@@ -1,0 +1,94 @@
+package controller
+
+import (
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// still is a log that never changes but by hand.
+type still struct {
+	Log
+	s failover.State
+}
+
+func (l *still) State() (failover.State, uint64) { return l.s, 1 }
+
+func newTestObserver(l *still) *observer {
+	return newObserver(Options{
+		Members: []pgcluster.Member{{ID: "n1"}, {ID: "n2"}}, Log: l, Logger: slog.New(slog.DiscardHandler),
+	})
+}
+
+// What a process slept through is no evidence against others.
+func TestObserver_suspensionResetsEvidence(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &still{s: failover.State{Op: &failover.Operation{ID: 1, Epoch: 1, Phase: failover.PhasePromote}}}
+		o := newTestObserver(l)
+		o.store("n1", pgcluster.Report{Node: "n1"})
+		time.Sleep(600 * time.Millisecond)
+		if v := o.view(); v.Since != 0 || v.PhaseSince != 0 {
+			t.Errorf("after 0.6 s: Since %v, PhaseSince %v, want 0", v.Since, v.PhaseSince)
+		}
+		time.Sleep(20 * time.Second)
+		v := o.view()
+		if v.Since != v.Now || v.PhaseSince != v.Now {
+			t.Errorf("after a gap: Since %v, PhaseSince %v, want %v", v.Since, v.PhaseSince, v.Now)
+		}
+		if got, want := v.Reports["n1"].At, time.Duration(0); got != want {
+			t.Errorf("the report is said to be of %v, want %v", got, want)
+		}
+	})
+}
+
+func TestObserver_tellsPhasesApart(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &still{}
+		o := newTestObserver(l)
+		steps := []*failover.Operation{
+			{ID: 1, Epoch: 4, Phase: failover.PhaseRecruit},
+			{ID: 1, Epoch: 4, Phase: failover.PhasePromote},
+			{ID: 1, Epoch: 5, Phase: failover.PhaseRecruit},
+			nil,
+			{ID: 2, Epoch: 5, Phase: failover.PhaseRecruit},
+		}
+		for i, op := range steps {
+			time.Sleep(100 * time.Millisecond)
+			l.s.Op = op
+			entered := o.view().Now
+			time.Sleep(100 * time.Millisecond)
+			if got := o.view().PhaseSince; got != entered {
+				t.Errorf("step %d: PhaseSince = %v, want %v", i, got, entered)
+			}
+		}
+	})
+}
+
+func TestObserver_streamedIsThePresentPrimarysWord(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &still{s: failover.State{Primary: failover.Primary{Node: "n1", Epoch: 1}}}
+		o := newTestObserver(l)
+		senders := []pgcluster.Sender{{Node: "n2", Streaming: true}, {Node: "n3"}}
+		o.store("n1", pgcluster.Report{Node: "n1", Role: pgcluster.RolePrimary, Senders: senders})
+		time.Sleep(100 * time.Millisecond)
+		o.store("n2", pgcluster.Report{Node: "n2", Role: pgcluster.RolePrimary, Senders: senders})
+		v := o.view()
+		if at, ok := v.Streamed["n2"]; !ok || at != 0 {
+			t.Errorf("Streamed[n2] = %v, %v, want what n1 said at 0", at, ok)
+		}
+		if at, ok := v.Streamed["n3"]; ok {
+			t.Errorf("Streamed[n3] = %v, want nothing", at)
+		}
+		l.s.Primary = failover.Primary{Node: "n2", Epoch: 2}
+		if v := o.view(); v.Streamed["n1"] != v.Now {
+			t.Errorf("Streamed[n1] = %v in a new epoch, want %v", v.Streamed["n1"], v.Now)
+		}
+	})
+}
