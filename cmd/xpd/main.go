@@ -18,7 +18,10 @@ import (
 // cli is the whole command line. Each command is a struct in a file of its own,
 // with a Run method; kong passes Run the values bound in run.
 type cli struct {
-	Run runCmd `cmd:"" help:"Run the daemon of one node."`
+	Run   runCmd   `cmd:"" help:"Run the daemon of one node."`
+	Local localCmd `cmd:"" help:"Run a three-node cluster on this machine."`
+	Demo  demoCmd  `cmd:"" help:"Break a loaded cluster on this machine and count what was lost."`
+	Bench benchCmd `cmd:"" help:"Measure pauses and latencies on this machine."`
 }
 
 // streams are what a command may read and write.
