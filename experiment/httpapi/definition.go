@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/xpd-platform/xpd/experiment"
@@ -67,6 +68,9 @@ func (in definitionJSON) domain() (experiment.Definition, error) {
 		Slots:      make([]experiment.SlotRange, len(in.Slots)),
 		Treatments: make([]experiment.Treatment, len(in.Treatments)),
 		Metrics:    make([]experiment.Metric, len(in.Metrics)),
+	}
+	if strings.ContainsRune(in.Description, 0) {
+		return d, invalid("description", "must not hold the character NUL, which PostgreSQL cannot store")
 	}
 	for i, r := range in.Slots {
 		d.Slots[i] = experiment.SlotRange(r)

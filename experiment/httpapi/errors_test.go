@@ -78,6 +78,7 @@ func TestErrors(t *testing.T) {
 		{"a value that is a list", "POST", "/v1/experiments", define(noSlots, `[{"key":"a","control":true,"weight":1,"values":{"v":[1]}}]`), nil, 422, "invalid", "treatments[0].values.v"},
 		{"a start that is no time", "POST", "/v1/experiments", `{"key":"new","layer":"checkout","start":"soon","treatments":` + arms + `}`, nil, 422, "invalid", "start"},
 		{"an end that has no JSON form in UTC", "POST", "/v1/experiments", `{"key":"new","layer":"checkout","end":"9999-12-31T23:59:59-01:00","treatments":` + arms + `}`, nil, 422, "invalid", "end"},
+		{"a description with NUL", "POST", "/v1/experiments", `{"key":"new","layer":"checkout","description":"a\u0000","treatments":` + arms + `}`, nil, 422, "invalid", "description"},
 		{"a taken key", "POST", "/v1/experiments", strings.Replace(buttonJSON, "green", "red", 2), nil, 409, "exists", "key"},
 		{"a taken key of a layer", "POST", "/v1/layers", `{"key":"checkout","unit_type":"device"}`, nil, 409, "exists", "key"},
 		{"a layer's key that is none", "POST", "/v1/layers", `{"key":"Check out","unit_type":"user"}`, nil, 422, "invalid", "key"},

@@ -173,7 +173,15 @@ func (s *server) take(r *http.Request, st step, e experiment.Experiment, version
 	if len(st.from) > 0 && !slices.Contains(st.from, e.State) {
 		return e, &experiment.TransitionError{From: e.State, To: st.to}
 	}
-	return s.Experiments.MoveExperiment(r.Context(), e.Key, st.to, e.Version)
+	moved, err := s.Experiments.MoveExperiment(r.Context(), e.Key, st.to, e.Version)
+	if !errors.Is(err, experiment.ErrConflict) {
+		return moved, err
+	}
+	// Somebody was faster; perhaps it was this very request, sent twice.
+	if now, err := s.Experiments.Experiment(r.Context(), e.Key); err == nil && st.taken(now, version) {
+		return now, nil
+	}
+	return e, err
 }
 
 func writeExperiment(w http.ResponseWriter, status int, e experiment.Experiment) error {

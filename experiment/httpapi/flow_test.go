@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -174,6 +175,38 @@ func TestRepeats(t *testing.T) {
 	got := a.must(t, 200, "GET", "/v1/experiments/button", "")
 	if tag := got.Header.Get("ETag"); tag != `"8"` {
 		t.Errorf("ETag after seven changes = %s, want \"8\"", tag)
+	}
+}
+
+// TestRepeats_atOnce sends every change many times at once, as a client does whose
+// first try is still on its way at another node.
+func TestRepeats_atOnce(t *testing.T) {
+	t.Parallel()
+	a := newAPI(t)
+	a.must(t, 201, "POST", "/v1/layers", `{"key":"checkout","unit_type":"user"}`)
+	for _, change := range []struct{ method, path, body, tag string }{
+		{"POST", "/v1/experiments", buttonJSON, ""},
+		{"POST", "/v1/experiments/button/start", "", ""},
+		{"PUT", "/v1/experiments/button", strings.Replace(buttonJSON, `"to":5000`, `"to":6000`, 1), `"2"`},
+		{"POST", "/v1/experiments/button/pause", "", `"3"`},
+	} {
+		answers := make([]answer, 8)
+		var wg sync.WaitGroup
+		for i := range answers {
+			wg.Go(func() {
+				var header []string
+				if change.tag != "" {
+					header = []string{"If-Match", change.tag}
+				}
+				answers[i] = a.send(t, change.method, change.path, change.body, header...)
+			})
+		}
+		wg.Wait()
+		for _, got := range answers {
+			if got.StatusCode > 201 || got.body != answers[0].body {
+				t.Errorf("%s %s = %d %s, want one answer for all: %s", change.method, change.path, got.StatusCode, got.body, answers[0].body)
+			}
+		}
 	}
 }
 
