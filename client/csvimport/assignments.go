@@ -17,7 +17,7 @@ type Assignments struct {
 	UnitColumn       string
 	TreatmentColumn  string
 	AssignedAtColumn string    `json:",omitempty"`
-	AssignedAt       time.Time `json:",omitzero"` // of all lines; zero, without a column too: the start of the run
+	AssignedAt       time.Time `json:",omitzero"`  // of all lines; zero, without a column too: the start of the run
 	NoExposure       bool      `json:",omitempty"` // assigned only; otherwise also exposed at that time
 }
 

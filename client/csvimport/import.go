@@ -12,10 +12,10 @@ import (
 	"github.com/xpd-platform/xpd/client"
 )
 
-// Suffixes of the files beside an input.
+// Suffixes that name the files beside an input.
 const (
+	RejectsSuffix = ".rejects.csv" // by custom: Options say where rejects go
 	stateSuffix   = ".xpd-import"
-	rejectsSuffix = ".rejects.csv"
 )
 
 // DefaultBatchRows makes batches that take the service about a tenth of a second.
@@ -24,22 +24,19 @@ const DefaultBatchRows = 5000
 // maxBatchBytes leaves room in a body for what is around the rows.
 const maxBatchBytes = client.MaxImportBytes - 1024
 
-// Options say what to read and where to keep notes. File is required.
+// Options say what to read and where to keep notes. File and Rejects are required.
 type Options struct {
 	File      string // path, or - for Stdin, of which no notes are kept
 	Stdin     io.Reader
-	Rejects   string // default: File.rejects.csv, import.rejects.csv for Stdin
-	BatchRows int    // default: DefaultBatchRows
-	Restart   bool   // begin anew whatever the notes say
-	Progress  func(Progress)
+	Rejects   string         // file for the lines that are left out
+	BatchRows int            // 0: DefaultBatchRows
+	Restart   bool           // begin anew whatever the notes say
+	Progress  func(Progress) // if set, called after each batch
 }
 
 func (o *Options) validate() error {
-	if o.Rejects == "" {
-		o.Rejects = o.File + rejectsSuffix
-		if o.File == "-" {
-			o.Rejects = "import" + rejectsSuffix
-		}
+	if o.File == "" || o.Rejects == "" {
+		return errors.New("File and Rejects are required")
 	}
 	if o.BatchRows == 0 {
 		o.BatchRows = DefaultBatchRows

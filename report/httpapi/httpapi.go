@@ -1,0 +1,41 @@
+// Package httpapi serves reports over HTTP. It makes none itself.
+package httpapi
+
+import (
+	"context"
+	_ "embed" // for the fragment of OpenAPI
+	"encoding/json"
+	"log/slog"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/xpd-platform/xpd/experiment/httpapi"
+	"github.com/xpd-platform/xpd/report"
+)
+
+//go:embed openapi.json
+var openAPI []byte //nolint:gochecknoglobals // go:embed needs a package variable
+
+// Reporter makes a report, within a time of its own. It returns
+// experiment.ErrNotFound, or an *experiment.InvalidError for an experiment that
+// has not run yet.
+type Reporter interface {
+	Report(ctx context.Context, experimentKey string) (report.Report, error)
+}
+
+// Routes returns the route of reports, for the Extra of experiment/httpapi.Options.
+func Routes(reporter Reporter, logger *slog.Logger) func(chi.Router) {
+	return func(r chi.Router) {
+		r.Get("/v1/experiments/{key}/report", httpapi.Handle(logger, func(w http.ResponseWriter, req *http.Request) error {
+			found, err := reporter.Report(req.Context(), chi.URLParam(req, "key"))
+			if err != nil {
+				return err
+			}
+			return httpapi.WriteJSON(w, http.StatusOK, found)
+		}))
+	}
+}
+
+// OpenAPI describes the route, for the OpenAPI of experiment/httpapi.Options.
+func OpenAPI() json.RawMessage { return openAPI }
