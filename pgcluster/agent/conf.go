@@ -22,6 +22,7 @@ type settings struct {
 	Upstream pgcluster.NodeID `json:"upstream"` // empty: detached
 	Writable bool             `json:"writable"` // sessions may write unless they say otherwise
 	Locked   bool             `json:"locked"`   // the service role cannot log in over TCP
+	Arming   bool             `json:"arming"`   // Sync was empty: not everybody waits yet
 }
 
 // detached are the settings of a standby that streams from nobody.

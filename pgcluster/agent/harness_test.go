@@ -217,7 +217,10 @@ func (n *node) tryService() (*pgx.Conn, error) {
 
 // caughtUp accepts a report that has replayed what of has flushed by now.
 func caughtUp(of *node) func(pgcluster.Report) bool {
-	target := of.Report().Position.LSN
+	target, err := pgcluster.ParseLSN(query[string](of.t, of.admin(), "SELECT pg_current_wal_flush_lsn()::text"))
+	if err != nil {
+		of.t.Fatal(err)
+	}
 	return func(r pgcluster.Report) bool { return r.Replayed >= target }
 }
 

@@ -150,22 +150,28 @@ func (a *Agent) probeNow() {
 	}
 }
 
-// keepSync brings the rule into force. From "nobody" to somebody takes a
-// checkpoint more: see the package comment on the flag.
+// keepSync brings the rule into force. From an empty one it takes a checkpoint
+// more: see the package comment on the flag.
 func (a *Agent) keepSync(ctx context.Context, names string) error {
-	before := a.state.get().Settings.Sync
-	if before != names {
+	if a.state.get().Settings.Sync != names {
 		a.step("changing synchronous_standby_names")
-		if err := a.apply(func(s *settings) { s.Sync = names }); err != nil {
+		err := a.apply(func(s *settings) {
+			s.Arming = names != "" && (s.Arming || s.Sync == "")
+			s.Sync = names
+		})
+		if err != nil {
 			return err
 		}
 	}
 	if err := a.awaitSetting(ctx, "synchronous_standby_names", names); err != nil {
 		return err
 	}
-	if before == "" && names != "" {
+	if a.state.get().Settings.Arming {
 		// The checkpointer reads its settings before it begins this checkpoint.
 		if err := a.checkpoint(ctx); err != nil {
+			return err
+		}
+		if _, err := a.save(func(s *saved) { s.Settings.Arming = false }); err != nil {
 			return err
 		}
 	}

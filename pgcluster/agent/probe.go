@@ -120,6 +120,9 @@ func (a *Agent) publishObservation(o observation, generation uint64) {
 		r.Receiver.Streaming, r.Receiver.HeardAgo = o.receiver.Streaming, o.receiver.HeardAgo
 		r.Senders = o.senders
 		r.SyncNames = o.syncNames
+		if a.state.get().Settings.Arming {
+			r.SyncNames = "" // not in force for every backend
+		}
 		r.LastError = ""
 	})
 }
@@ -190,8 +193,12 @@ func (a *Agent) locateStandby(o *observation, received, replay string) error {
 	}
 	// A receiver that has just started reports the start of a segment.
 	o.position.LSN = max(r, o.replayed)
-	o.position.Timeline, err = timelineAt(a.p.wal(), o.position.LSN)
-	return err
+	// Without a timeline, as when the file is just being replaced, the position is
+	// not known this time.
+	if o.position.Timeline, err = timelineAt(a.p.wal(), o.position.LSN); err != nil {
+		o.known = false
+	}
+	return nil
 }
 
 // lineageOf is readLineage with a memory: a history file never changes, but it

@@ -83,7 +83,7 @@ func (a *Agent) watch(s *server) {
 	a.server = s
 	a.mu.Unlock()
 	a.publish(func(r *pgcluster.Report) {
-		r.Process = pgcluster.ProcessStarting
+		r.Process, r.PositionKnown = pgcluster.ProcessStarting, false
 		r.LastError = ""
 	})
 	a.watchers.Go(func() {

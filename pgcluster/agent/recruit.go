@@ -67,9 +67,11 @@ func (a *Agent) mayLead(ctx context.Context) (bool, error) {
 		return true, nil
 	}
 	if a.Report().Running() {
-		recovering, err := a.recovering(ctx)
-		return err == nil && !recovering, err
+		if recovering, err := a.recovering(ctx); err == nil {
+			return !recovering, nil
+		}
 	}
+	// It starts, or it hangs: its files tell.
 	d, err := a.inspect(ctx)
 	return d.role == pgcluster.RolePrimary, err
 }
@@ -162,8 +164,14 @@ func (a *Agent) publishFinalPosition(ctx context.Context) error {
 	return nil
 }
 
+// observeWithin observes for a decision: with a bound on its time, and only if the
+// position is known.
 func (a *Agent) observeWithin(ctx context.Context, conn *pgx.Conn) (observation, error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	return a.observe(ctx, conn)
+	o, err := a.observe(ctx, conn)
+	if err == nil && !o.known {
+		err = errors.New("the end of WAL is not known at the moment")
+	}
+	return o, err
 }

@@ -133,10 +133,9 @@ func (a *Agent) refreshStopped(ctx context.Context, crashed bool, lastError stri
 	defer a.mu.Unlock()
 	a.server = nil
 	a.generation++ // a probe that is under way saw the living
-	if crashed && a.report.Order.Done {
-		a.held = true
-	}
+	a.held = a.held || (crashed && a.report.Order.Done)
 	a.publishLocked(func(r *pgcluster.Report) {
+		r.Order.Done = r.Order.Done && !crashed
 		r.Process = pgcluster.ProcessStopped
 		if crashed {
 			r.Process = pgcluster.ProcessCrashed

@@ -1,0 +1,158 @@
+package agent_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// TestAgent_switchover stops the primary in order, promotes its standby and lets
+// the old primary follow as it is: no rewind, no clone.
+func TestAgent_switchover(t *testing.T) {
+	t.Parallel()
+	nodes := initialized(t, 2, true)
+	n1, n2 := nodes[0], nodes[1]
+	exec(t, n1.service(), "CREATE TABLE t AS SELECT 7 AS v")
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderCheckpoint, Stamp: stamp(1, 11)})
+
+	n1.submit(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 20)})
+	down := n1.await("clean stop", func(r pgcluster.Report) bool { return r.Recruited == 2 && r.Order.Done })
+	if down.Process != pgcluster.ProcessStopped || !down.PositionKnown || down.Open != 0 {
+		t.Fatalf("stopped primary reports %+v", down)
+	}
+	r := n2.await("the shutdown checkpoint", func(r pgcluster.Report) bool { return r.Position.LSN >= down.Position.LSN })
+	if r.Position != down.Position {
+		t.Errorf("standby is at %v, its stopped primary at %v: the end of the last record is wrong", r.Position, down.Position)
+	}
+	lead := pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(2, 21), Sync: anyOf(1, "n1"), Barrier: true, Open: true}
+	n2.submit(lead)
+	promoted := n2.await("promotion", func(r pgcluster.Report) bool { return r.Role == pgcluster.RolePrimary && r.Position.Timeline == 2 })
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 22), Upstream: "n2", Lineage: promoted.Lineage})
+	n2.await("opening", func(r pgcluster.Report) bool { return r.Open == 2 })
+	exec(t, n2.service(), "INSERT INTO t VALUES (8)")
+	if diverged, _ := filepath.Glob(filepath.Join(n1.o.Dir, "pg", "diverged", "*")); len(diverged) != 0 {
+		t.Errorf("a clean switchover set WAL aside: %v", diverged)
+	}
+
+	t.Run("a standby hears from an idle primary", func(t *testing.T) {
+		caughtUp := caughtUp(n2)
+		at := n1.await("replay", caughtUp).Position
+		n1.await("a heartbeat", func(r pgcluster.Report) bool { return r.Position.LSN > at.LSN })
+	})
+	t.Run("a running primary that is recruited stops", func(t *testing.T) {
+		r := n2.do(pgcluster.Order{Kind: pgcluster.OrderRecruit, Stamp: stamp(3, 30)})
+		if !r.Down() || r.Recruited != 3 || !r.PositionKnown {
+			t.Errorf("recruited primary reports %+v", r)
+		}
+	})
+	t.Run("and may reopen in a later epoch", func(t *testing.T) {
+		r := n2.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(4, 40), Sync: anyOf(1, "n1"), Barrier: true, Open: true})
+		if r.Open != 4 || r.Recruited != 0 {
+			t.Errorf("reopened primary reports %+v", r)
+		}
+	})
+}
+
+func TestAgent_clonesOnlyWhatItMay(t *testing.T) {
+	t.Parallel()
+	nodes := newNodes(t, 2)
+	n1, n2 := nodes[0], nodes[1]
+	system := n1.do(pgcluster.Order{Kind: pgcluster.OrderInit, Stamp: stamp(1, 1)}).SystemID
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(1, 2), Barrier: true, Open: true})
+	exec(t, n1.service(), "CREATE TABLE t AS SELECT 7 AS v")
+
+	// What a clone that was interrupted leaves behind.
+	half := filepath.Join(n2.o.Dir, "pg", "data.clone")
+	if err := os.MkdirAll(filepath.Join(half, "base"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	follow := pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(1, 3), SystemID: system, Upstream: "n1"}
+	n2.do(follow)
+	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the interrupted clone is still there: %v", err)
+	}
+
+	t.Run("init refuses a node that has data", func(t *testing.T) {
+		n2.submit(pgcluster.Order{Kind: pgcluster.OrderInit, Stamp: stamp(1, 4)})
+		n2.await("refusal", func(r pgcluster.Report) bool { return r.Order.Kind == pgcluster.OrderInit && r.Order.Error != "" })
+	})
+	t.Run("another cluster's data is not touched", func(t *testing.T) {
+		wrong := follow
+		wrong.Node, wrong.SystemID, wrong.Stamp = "n2", "123", stamp(1, 5)
+		if err := n2.Submit(t.Context(), wrong); !errors.Is(err, pgcluster.ErrWrongSystem) {
+			t.Errorf("Submit: %v, want ErrWrongSystem", err)
+		}
+	})
+	t.Run("a repeated order changes nothing", func(t *testing.T) {
+		follow.Stamp = stamp(1, 6)
+		n2.do(follow)
+		before := n2.Report().Seq
+		n2.submit(follow)
+		if after := n2.Report(); after.Seq != before || !after.Order.Done {
+			t.Errorf("Seq went from %d to %d, done %v", before, after.Seq, after.Order.Done)
+		}
+	})
+	t.Run("a crashed standby waits for an order", func(t *testing.T) {
+		n2.kill9()
+		r := n2.await("crash", pgcluster.Report.Down)
+		if r.Process != pgcluster.ProcessCrashed || r.Role != pgcluster.RoleStandby || r.Order.Done {
+			t.Errorf("crashed standby reports %+v", r)
+		}
+		n2.submit(follow)
+		n2.await("streaming", func(r pgcluster.Report) bool { return r.Receiver.Streaming && r.Order.Done })
+	})
+	t.Run("half a rewind becomes a clone", func(t *testing.T) {
+		n2.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(1, 7)})
+		marker := filepath.Join(n2.o.Dir, "pg", "rewind.in-progress")
+		trace := filepath.Join(n2.o.Dir, "pg", "data", "trace")
+		for _, f := range []string{marker, trace} {
+			if err := os.WriteFile(f, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		follow.Stamp = stamp(1, 8)
+		n2.do(follow)
+		for _, f := range []string{marker, trace} {
+			if _, err := os.Stat(f); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s is still there: %v", f, err)
+			}
+		}
+		n2.await("replay", caughtUp(n1))
+	})
+}
+
+// TestAgent_sameTimelineTwice has two nodes that were both promoted to timeline 2.
+// Rewinding cannot tell them apart, so the loser is cloned.
+func TestAgent_sameTimelineTwice(t *testing.T) {
+	t.Parallel()
+	nodes := initialized(t, 2, false)
+	n1, n2 := nodes[0], nodes[1]
+	exec(t, n1.service(), "CREATE TABLE t (v int)")
+	n2.await("replay of the table", caughtUp(n1))
+	n2.do(pgcluster.Order{Kind: pgcluster.OrderRecruit, Stamp: stamp(2, 20)})
+	n2.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(2, 21), Barrier: true})
+	diverge(t, n2)
+
+	// n1 becomes a standby of nobody and is promoted in its turn.
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(3, 30)})
+	if err := os.WriteFile(filepath.Join(n1.o.Dir, "pg", "data", "standby.signal"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := n1.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(3, 31), Barrier: true, Open: true})
+	if r.Position.Timeline != 2 {
+		t.Fatalf("n1 is on timeline %d, want 2", r.Position.Timeline)
+	}
+	exec(t, n1.service(), "INSERT INTO t VALUES (1)")
+
+	n2.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(3, 32), Upstream: "n1", Lineage: r.Lineage})
+	n2.await("replay", caughtUp(n1))
+	if got := query[int](t, n2.service(), "SELECT sum(v)::int FROM t"); got != 1 {
+		t.Errorf("sum of t = %d, want 1", got)
+	}
+	if saved, _ := filepath.Glob(filepath.Join(n2.o.Dir, "pg", "diverged", "2-*", "00000002*")); len(saved) == 0 {
+		t.Error("the loser's WAL was not kept")
+	}
+}
