@@ -1,0 +1,478 @@
+package httpapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xpd-platform/xpd/client"
+	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/failover/httpapi"
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+const token = "the nodes' own"
+
+// agent is an agent without PostgreSQL.
+type agent struct {
+	mu      sync.Mutex
+	report  pgcluster.Report
+	changed chan struct{}
+	pledged pgcluster.Stamp
+	orders  []pgcluster.Order
+}
+
+func (a *agent) Submit(_ context.Context, o pgcluster.Order) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case o.Stamp.Before(a.pledged):
+		return fmt.Errorf("agent: %w", pgcluster.ErrStaleOrder)
+	case o.SystemID != "sys":
+		return fmt.Errorf("agent: %w", pgcluster.ErrWrongSystem)
+	case o.Kind == pgcluster.OrderInit:
+		return errors.New("there is a data directory")
+	}
+	a.pledged = o.Stamp
+	a.orders = append(a.orders, o)
+	return nil
+}
+
+func (a *agent) Changed(ctx context.Context, after uint64) pgcluster.Report {
+	for {
+		a.mu.Lock()
+		r, changed := a.report, a.changed
+		a.mu.Unlock()
+		if r.Seq > after {
+			return r
+		}
+		select {
+		case <-ctx.Done():
+			return r
+		case <-changed:
+		}
+	}
+}
+
+func (a *agent) bump() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.report.Seq++
+	close(a.changed)
+	a.changed = make(chan struct{})
+}
+
+// cluster is three nodes that serve HTTP and agree on everything at once.
+type cluster struct {
+	members []pgcluster.Member
+	agents  map[pgcluster.NodeID]*agent
+	servers map[pgcluster.NodeID]*httptest.Server
+
+	mu      sync.Mutex
+	leader  pgcluster.NodeID // as everybody believes
+	leads   pgcluster.NodeID // in truth
+	state   failover.State
+	asked   []pgcluster.NodeID // nodes whose Switchover was called
+	failing error
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	c := &cluster{
+		agents: map[pgcluster.NodeID]*agent{}, servers: map[pgcluster.NodeID]*httptest.Server{},
+		leader: "n2", leads: "n2",
+	}
+	for _, id := range []pgcluster.NodeID{"n1", "n2", "n3"} {
+		srv := httptest.NewUnstartedServer(nil)
+		c.servers[id] = srv
+		port := srv.Listener.Addr().(*net.TCPAddr).Port
+		c.members = append(c.members, pgcluster.Member{ID: id, Host: "127.0.0.1", HTTPPort: port, RaftPort: 1, PGPort: 5432})
+		c.agents[id] = &agent{report: pgcluster.Report{Node: id, Seq: 1}, changed: make(chan struct{})}
+	}
+	c.state = failover.State{
+		Members: c.members, SystemID: "sys",
+		Primary: failover.Primary{Node: "n1", Epoch: 4, Access: failover.AccessOpen},
+		Sync:    failover.Sync{Durable: pgcluster.SyncSet{Members: []pgcluster.NodeID{"n2", "n3"}, K: 1}},
+	}
+	for i := range 80 {
+		c.state.History = append(c.state.History, failover.Event{Epoch: uint64(i), Kind: "grow"})
+	}
+	for _, m := range c.members {
+		r := chi.NewRouter()
+		r.Group(c.routes(m.ID))
+		c.servers[m.ID].Config.Handler = r
+		c.servers[m.ID].Start()
+		t.Cleanup(c.servers[m.ID].Close)
+	}
+	return c
+}
+
+func (c *cluster) routes(self pgcluster.NodeID) func(chi.Router) {
+	return httpapi.New(httpapi.Options{
+		Self: self, Members: c.members, Policy: failover.DefaultPolicy(), Agent: c.agents[self],
+		NodeToken: token, Logger: slog.New(slog.DiscardHandler),
+		State:  func() (failover.State, uint64) { return c.state, 9 },
+		View:   c.view,
+		Leader: func() pgcluster.NodeID { c.mu.Lock(); defer c.mu.Unlock(); return c.leader },
+		Switchover: func(_ context.Context, to pgcluster.NodeID, reason string) (failover.Operation, error) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.asked = append(c.asked, self)
+			switch {
+			case self != c.leads:
+				return failover.Operation{}, failover.ErrNotLeader
+			case c.failing != nil:
+				return failover.Operation{}, c.failing
+			case to == "n1":
+				return failover.Operation{}, &failover.RefusedError{Reason: "n1 is primary already"}
+			}
+			return failover.Operation{ID: 5, Kind: failover.KindSwitchover, To: to, Reason: reason}, nil
+		},
+	})
+}
+
+// view has heard of n1 and n2 just now and of n3 too long ago.
+func (c *cluster) view() failover.View {
+	v := failover.View{Now: time.Hour, Reports: map[pgcluster.NodeID]failover.Observation{}}
+	for _, m := range c.members {
+		v.Reports[m.ID] = failover.Observation{Report: pgcluster.Report{Node: m.ID, Process: pgcluster.ProcessRunning}, At: v.Now}
+	}
+	v.Reports["n3"] = failover.Observation{Report: pgcluster.Report{Node: "n3"}, At: v.Now - time.Minute}
+	return v
+}
+
+func (c *cluster) client(t *testing.T, nodes ...pgcluster.NodeID) *client.Client {
+	t.Helper()
+	var urls []string
+	for _, id := range nodes {
+		urls = append(urls, c.servers[id].URL)
+	}
+	cl, err := client.New(urls, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cl
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	tests := []struct {
+		name      string
+		leader    pgcluster.NodeID
+		confirmed bool
+	}{
+		{"the leader is there", "n2", true},
+		{"the leader was not heard for long", "n3", false},
+		{"no leader is known", "", false},
+	}
+	for _, tt := range tests {
+		c.mu.Lock()
+		c.leader = tt.leader
+		c.mu.Unlock()
+		got, err := c.client(t, "n3").Cluster(t.Context())
+		if err != nil {
+			t.Fatalf("%s: Cluster() = %v", tt.name, err)
+		}
+		if diff := cmp.Diff(failover.Explain(c.state, c.view(), failover.DefaultPolicy()), got.Status); diff != "" {
+			t.Errorf("%s: status (-explained +got):\n%s", tt.name, diff)
+		}
+		if got.Leader != tt.leader || got.SeenBy != "n3" || got.Confirmed != tt.confirmed {
+			t.Errorf("%s: leader %q, seen by %q, confirmed %v", tt.name, got.Leader, got.SeenBy, got.Confirmed)
+		}
+		if want := (client.ClusterMember{ID: "n1", HTTP: c.members[0].HTTPAddr(), Postgres: "127.0.0.1:5432"}); len(got.Members) != 3 || got.Members[0] != want {
+			t.Errorf("%s: members = %+v, want %+v first", tt.name, got.Members, want)
+		}
+	}
+}
+
+func TestHistory(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	cl := c.client(t, "n1")
+	got, err := cl.ClusterHistory(t.Context(), 3)
+	if err != nil {
+		t.Fatalf("ClusterHistory() = %v", err)
+	}
+	var epochs []uint64
+	for _, e := range got {
+		epochs = append(epochs, e.Epoch)
+	}
+	if want := []uint64{77, 78, 79}; !slices.Equal(epochs, want) {
+		t.Errorf("epochs = %v, want the last three, %v", epochs, want)
+	}
+	_, err = cl.ClusterHistory(t.Context(), 0)
+	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != http.StatusUnprocessableEntity || p.Field != "limit" {
+		t.Errorf("ClusterHistory(0) = %v, want a problem with limit", err)
+	}
+}
+
+func TestSwitchover_isPassedOnToTheLeader(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	want := failover.Operation{ID: 5, Kind: failover.KindSwitchover, To: "n3", Reason: "maintenance"}
+	for _, id := range []pgcluster.NodeID{"n1", "n2", "n3"} {
+		got, err := c.client(t, id).Switchover(t.Context(), "n3", "maintenance")
+		if err != nil {
+			t.Fatalf("Switchover() at %s = %v", id, err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("Switchover() at %s (-want +got):\n%s", id, diff)
+		}
+	}
+	if !slices.Equal(c.asked, []pgcluster.NodeID{"n2", "n2", "n2"}) {
+		t.Errorf("asked %v, want only the leader", c.asked)
+	}
+
+	_, err := c.client(t, "n3").Switchover(t.Context(), "n1", "")
+	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != http.StatusConflict || p.Detail != "n1 is primary already" {
+		t.Errorf("Switchover() to the primary = %v, want a 409 with the reason", err)
+	}
+}
+
+// Each node believes that another one leads: a request must not go round.
+func TestSwitchover_isPassedOnOnce(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.leads = "n3"
+	resp := post(t, c.servers["n1"].URL+"/v1/cluster/switchover", "", `{}`)
+	if resp.StatusCode != http.StatusServiceUnavailable || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("status %d, Retry-After %q, want 503 and a time", resp.StatusCode, resp.Header.Get("Retry-After"))
+	}
+	if !slices.Equal(c.asked, []pgcluster.NodeID{"n2"}) {
+		t.Errorf("asked %v, want n2 once", c.asked)
+	}
+}
+
+func TestSwitchover_clientKnowsWhatMayHaveBeenDone(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	c.servers["n1"].Close() // never reached: the next node is asked
+	if _, err := c.client(t, "n1", "n3").Switchover(t.Context(), "n3", ""); err != nil {
+		t.Errorf("Switchover() with a dead node = %v", err)
+	}
+
+	c.mu.Lock()
+	c.leader, c.leads = "", ""
+	c.asked = nil
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if _, err := c.client(t, "n2", "n3").Switchover(ctx, "n3", ""); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Switchover() without a leader = %v, want the deadline", err)
+	}
+	c.mu.Lock()
+	if len(c.asked) < 4 {
+		t.Errorf("asked %v, want several rounds", c.asked)
+	}
+	c.leader, c.leads, c.failing, c.asked = "n2", "n2", fmt.Errorf("save: %w", failover.ErrUncertain), nil
+	c.mu.Unlock()
+	if _, err := c.client(t, "n2", "n3").Switchover(t.Context(), "n3", ""); !errors.Is(err, failover.ErrUncertain) {
+		t.Errorf("Switchover() = %v, want ErrUncertain", err)
+	}
+	if len(c.asked) != 1 {
+		t.Errorf("an uncertain switchover was asked for %d times, want once", len(c.asked))
+	}
+}
+
+func TestNodes_longPoll(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := client.NewNodeClient(c.members, token)
+	r, err := n.Report(t.Context(), "n1", 0, time.Second)
+	if err != nil || r.Node != "n1" || r.Seq != 1 {
+		t.Fatalf("Report() = %+v, %v", r, err)
+	}
+	if r, err = n.Report(t.Context(), "n1", 1, 10*time.Millisecond); err != nil || r.Seq != 1 {
+		t.Errorf("Report() without news = %+v, %v, want the old one after a while", r, err)
+	}
+	go c.agents["n1"].bump()
+	if r, err = n.Report(t.Context(), "n1", 1, time.Second); err != nil || r.Seq != 2 {
+		t.Errorf("Report() = %+v, %v, want the new one", r, err)
+	}
+}
+
+func TestNodes_orders(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	n := client.NewNodeClient(c.members, token)
+	o := pgcluster.Order{
+		Node: "n1", Kind: pgcluster.OrderLead, Stamp: pgcluster.Stamp{Epoch: 4, Term: 2, Index: 9}, SystemID: "sys",
+		Sync: pgcluster.SyncSet{Members: []pgcluster.NodeID{"n2"}, K: 1}, Barrier: true,
+	}
+	if err := n.Order(t.Context(), o); err != nil {
+		t.Fatalf("Order() = %v", err)
+	}
+	if diff := cmp.Diff([]pgcluster.Order{o}, c.agents["n1"].orders); diff != "" {
+		t.Errorf("orders (-sent +received):\n%s", diff)
+	}
+	old := o
+	old.Stamp.Term = 1
+	if err := n.Order(t.Context(), old); !errors.Is(err, pgcluster.ErrStaleOrder) {
+		t.Errorf("Order() with an old stamp = %v, want ErrStaleOrder", err)
+	}
+	foreign := o
+	foreign.SystemID = "another"
+	if err := n.Order(t.Context(), foreign); !errors.Is(err, pgcluster.ErrWrongSystem) {
+		t.Errorf("Order() of another cluster = %v, want ErrWrongSystem", err)
+	}
+	refused := o
+	refused.Kind = pgcluster.OrderInit
+	if err := n.Order(t.Context(), refused); err == nil || !strings.Contains(err.Error(), "there is a data directory") {
+		t.Errorf("Order() = %v, want the agent's reason", err)
+	}
+}
+
+// A node at the address of another is told from it.
+func TestNodes_wrongAddress(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	swapped := slices.Clone(c.members)
+	swapped[0].ID, swapped[1].ID = "n2", "n1"
+	n := client.NewNodeClient(swapped, token)
+	if _, err := n.Report(t.Context(), "n1", 0, 0); err == nil {
+		t.Error("Report() of another node = nil, want an error")
+	}
+	err := n.Order(t.Context(), pgcluster.Order{Node: "n1", Kind: pgcluster.OrderStop})
+	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Field != "node" {
+		t.Errorf("Order() to another node = %v, want a problem with node", err)
+	}
+}
+
+func TestNodes_needTheToken(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	for _, auth := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "Basic " + token, token} {
+		if got := post(t, c.servers["n1"].URL+"/v1/node/orders", auth, `{"node":"n1"}`).StatusCode; got != http.StatusUnauthorized {
+			t.Errorf("Authorization %q: status %d, want 401", auth, got)
+		}
+	}
+	r := chi.NewRouter()
+	r.Group(httpapi.New(httpapi.Options{Self: "n1", Agent: c.agents["n1"], Logger: slog.New(slog.DiscardHandler)}))
+	srv := httptest.NewServer(r)
+	defer srv.Close()
+	if got := post(t, srv.URL+"/v1/node/orders", "Bearer ", `{"node":"n1"}`).StatusCode; got != http.StatusUnauthorized {
+		t.Errorf("no token is configured: status %d, want 401", got)
+	}
+	if len(c.agents["n1"].orders) != 0 {
+		t.Error("an order got through")
+	}
+}
+
+func TestProblems(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	tests := []struct {
+		name, path, body string
+		status           int
+		kind, field      string
+	}{
+		{"broken JSON", "/v1/cluster/switchover", `{"to":`, 400, "bad-json", ""},
+		{"unknown field", "/v1/cluster/switchover", `{"too":"n1"}`, 400, "bad-json", ""},
+		{"two values", "/v1/cluster/switchover", `{} {}`, 400, "bad-json", ""},
+		{"wrong type", "/v1/cluster/switchover", `{"to":1}`, 422, "invalid", "to"},
+		{"long reason", "/v1/cluster/switchover", `{"reason":"` + strings.Repeat("x", 201) + `"}`, 422, "invalid", "reason"},
+		{"large body", "/v1/cluster/switchover", `{"reason":"` + strings.Repeat("x", 1<<17) + `"}`, 413, "too-large", ""},
+		{"half understood order", "/v1/node/orders", `{"node":"n1","kind":"stop","gently":true}`, 400, "bad-json", ""},
+	}
+	for _, tt := range tests {
+		resp := post(t, c.servers["n2"].URL+tt.path, "Bearer "+token, tt.body)
+		var p client.Problem
+		if err := json.Unmarshal([]byte(resp.body), &p); err != nil {
+			t.Errorf("%s: %v: %s", tt.name, err, resp.body)
+			continue
+		}
+		if resp.StatusCode != tt.status || p.Status != tt.status || p.Type != "/problems/"+tt.kind || p.Field != tt.field || p.Title == "" {
+			t.Errorf("%s: status %d, problem %+v", tt.name, resp.StatusCode, p)
+		}
+		if got := resp.Header.Get("Content-Type"); got != "application/problem+json" {
+			t.Errorf("%s: Content-Type %q", tt.name, got)
+		}
+	}
+	for _, query := range []string{"after=-1", "after=x", "wait_ms=1001"} {
+		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, c.servers["n1"].URL+"/v1/node/report?"+query, nil)
+		req.Header.Set("Authorization", "Bearer "+token)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusUnprocessableEntity {
+			t.Errorf("%s: status %d, want 422", query, resp.StatusCode)
+		}
+	}
+}
+
+func TestOpenAPI_describesEveryRoute(t *testing.T) {
+	t.Parallel()
+	var doc struct {
+		Paths map[string]map[string]any `json:"paths"`
+	}
+	if err := json.Unmarshal(httpapi.OpenAPI(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	var described, routed []string
+	for path, methods := range doc.Paths {
+		for m := range methods {
+			described = append(described, strings.ToUpper(m)+" "+path)
+		}
+	}
+	r := chi.NewRouter()
+	r.Group(newCluster(t).routes("n1"))
+	err := chi.Walk(r, func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		routed = append(routed, method+" "+route)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(described)
+	slices.Sort(routed)
+	if diff := cmp.Diff(routed, described); diff != "" {
+		t.Errorf("routes and document differ (-routed +described):\n%s", diff)
+	}
+}
+
+type answer struct {
+	*http.Response
+	body string
+}
+
+func post(t *testing.T, url, auth, body string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if auth != "" {
+		req.Header.Set("Authorization", auth)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, _ := strconv.Atoi(resp.Header.Get("Content-Length")); resp.StatusCode != http.StatusNoContent && n != len(raw) {
+		t.Errorf("Content-Length %d for %d bytes", n, len(raw))
+	}
+	return answer{resp, string(raw)}
+}
