@@ -179,10 +179,17 @@ func TestAgent_failoverAndRejoin(t *testing.T) {
 	exec(t, session, "ins", 2)
 
 	t.Run("the old primary is rewound, what it had is kept", func(t *testing.T) {
+		before, err := os.Stat(filepath.Join(n1.o.Dir, "pg", "data"))
+		if err != nil {
+			t.Fatal(err)
+		}
 		n1.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 24), SystemID: system, Upstream: "n2", Lineage: promoted.Lineage})
 		n1.await("replay", caughtUp(n2))
 		if got := query[int](t, n1.service(), "SELECT sum(v)::int FROM t"); got != 2 {
 			t.Errorf("sum of t on the old primary = %d, want 2: the row that nobody acknowledged is gone", got)
+		}
+		if after, err := os.Stat(filepath.Join(n1.o.Dir, "pg", "data")); err != nil || !os.SameFile(before, after) {
+			t.Errorf("it was cloned instead: %v", err)
 		}
 		saved, err := filepath.Glob(filepath.Join(n1.o.Dir, "pg", "diverged", "1-*", "00000001*"))
 		if err != nil || len(saved) == 0 {

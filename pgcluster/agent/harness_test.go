@@ -49,9 +49,11 @@ func newNodes(t *testing.T, n int) []*node {
 		}
 		nd := &node{t: t, m: m, o: agent.Options{
 			Node: m.ID, Members: members, Dir: home, BinDir: bin, OSUser: pgtest.OSUser(),
-			Secrets:  agent.Secrets{Admin: "adm'in:\\", Replication: "re:pl\\'", Service: "service"},
-			Settings: map[string]string{"shared_buffers": "16MB"},
-			Logger:   slog.New(slog.NewTextHandler(t.Output(), nil)),
+			Secrets: agent.Secrets{Admin: "adm'in:\\", Replication: "re:pl\\'", Service: "service"},
+			Settings: map[string]string{
+				"shared_buffers": "16MB", "wal_keep_size": "0", "min_wal_size": "32MB", "max_wal_size": "64MB",
+			},
+			Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		}}
 		nd.start()
 		t.Cleanup(func() { nd.end(true) })

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/pgcluster/agent"
 )
 
 // TestAgent_switchover stops the primary in order, promotes its standby and lets
@@ -154,5 +155,64 @@ func TestAgent_sameTimelineTwice(t *testing.T) {
 	}
 	if saved, _ := filepath.Glob(filepath.Join(n2.o.Dir, "pg", "diverged", "2-*", "00000002*")); len(saved) == 0 {
 		t.Error("the loser's WAL was not kept")
+	}
+}
+
+// TestAgent_rejoinsTheHardWay has a standby that received more than the node that
+// was promoted, and one that was away for longer than the WAL was kept.
+func TestAgent_rejoinsTheHardWay(t *testing.T) {
+	t.Parallel()
+	nodes := initialized(t, 3, false)
+	n1, n2, n3 := nodes[0], nodes[1], nodes[2]
+	exec(t, n1.service(), "CREATE TABLE t (v int)")
+	n2.await("replay of the table", caughtUp(n1))
+	n2.do(pgcluster.Order{Kind: pgcluster.OrderRecruit, Stamp: stamp(2, 20)})
+	diverge(t, n1)
+	n3.await("replay of what n2 does not have", caughtUp(n1))
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 21)})
+	r := n2.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(2, 22), Barrier: true, Open: true})
+	exec(t, n2.service(), "INSERT INTO t VALUES (1)")
+
+	n3.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 23), Upstream: "n2", Lineage: r.Lineage})
+	n3.await("replay", caughtUp(n2))
+	if got := query[int](t, n3.service(), "SELECT sum(v)::int FROM t"); got != 1 {
+		t.Errorf("sum of t on the standby that was ahead = %d, want 1", got)
+	}
+	if saved, _ := filepath.Glob(filepath.Join(n3.o.Dir, "pg", "diverged", "1-*", "00000001*")); len(saved) == 0 {
+		t.Error("what the standby had was not kept")
+	}
+
+	n3.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 24)})
+	admin := n2.connect(agent.AdminRole, n2.o.Secrets.Admin, agent.Database)
+	for range 4 {
+		exec(t, admin, "INSERT INTO t VALUES (1)")
+		exec(t, admin, "SELECT pg_switch_wal()")
+		exec(t, admin, "CHECKPOINT")
+	}
+	n3.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 25), Upstream: "n2", Lineage: r.Lineage})
+	n3.await("replay", caughtUp(n2))
+	if got := query[int](t, n3.service(), "SELECT sum(v)::int FROM t"); got != 5 {
+		t.Errorf("sum of t on the standby that was away = %d, want 5", got)
+	}
+	if left, _ := filepath.Glob(filepath.Join(n3.o.Dir, "pg", "data.*")); len(left) != 0 {
+		t.Errorf("left over: %v", left)
+	}
+}
+
+func TestAgent_stopsOnExitIfAsked(t *testing.T) {
+	t.Parallel()
+	n1 := newNodes(t, 1)[0]
+	n1.end(false)
+	n1.o.StopOnExit = true
+	n1.start()
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderInit, Stamp: stamp(1, 1)})
+	n1.end(false)
+	if pid, ok := n1.postmaster(); ok {
+		t.Errorf("postmaster %d is still there", pid)
+	}
+	n1.start()
+	r := n1.await("the state of what was stopped", func(r pgcluster.Report) bool { return r.Process == pgcluster.ProcessStopped })
+	if !r.PositionKnown || r.Role != pgcluster.RolePrimary {
+		t.Errorf("stopped primary reports %+v", r)
 	}
 }
