@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/xpd-platform/xpd/pgcluster"
@@ -53,10 +54,7 @@ func (d *decision) operation() {
 
 // order appends an order for the epoch that is being opened, or is open.
 func (d *decision) order(o pgcluster.Order) {
-	o.Stamp.Epoch = d.s.Primary.Epoch
-	if op := d.s.Op; op != nil && op.Phase != PhaseCheckpoint {
-		o.Stamp.Epoch = op.Epoch
-	}
+	o.Stamp.Epoch = d.epoch()
 	o.SystemID = d.s.SystemID
 	d.orders = append(d.orders, o)
 }
@@ -165,8 +163,9 @@ func (d *decision) promote() {
 	case d.v.silentFor(op.To) >= d.p.Silence:
 		d.retry(fmt.Sprintf("%s fell silent while it was promoted", op.To))
 		return
-	case ok && r.Led == op.Epoch && r.Down():
-		d.retry(fmt.Sprintf("PostgreSQL on %s died while it was promoted", op.To))
+	case ok && r.Led == op.Epoch && r.Down() && r.Order.Kind == pgcluster.OrderLead && r.Order.Error != "":
+		// Led alone does not say so: it is made durable before the start.
+		d.retry(fmt.Sprintf("PostgreSQL on %s was not promoted: %s", op.To, r.Order.Error))
 		return
 	case ok && r.Role == pgcluster.RoleStandby && d.v.Now-d.v.PhaseSince >= d.p.PromoteWait:
 		d.retry(fmt.Sprintf("%s was not promoted within %s", op.To, d.p.PromoteWait))
@@ -179,7 +178,7 @@ func (d *decision) promote() {
 	// Re-pointed before the promotion, a standby acknowledges the barrier sooner.
 	for _, id := range op.Sync.Members {
 		if f, ok := d.v.standby(id, d.p); ok && f.Recruited == op.Epoch && f.Position.Compare(r.Position) <= 0 {
-			d.follow(id, f, op.To, r.Lineage)
+			d.follow(f, r)
 		}
 	}
 }
@@ -221,13 +220,22 @@ func (d *decision) barrier() {
 	if next, changed := d.syncFromSenders(r); changed {
 		op.Sync = next
 	}
-	if op.Sync.K > 0 && r.Running() && r.Barrier == op.Epoch && r.SyncNames == op.Sync.Names() &&
+	if op.Sync.K > 0 && r.Running() && r.Barrier == op.Epoch && inForce(r, op.Sync) &&
 		flushed(r, op.Sync, r.BarrierAt) >= op.Sync.K {
 		d.open(r)
 		return
 	}
 	d.lead(op.To, op.Sync, op.Sync.K > 0, false)
-	d.followers(op.To, r)
+	d.followers(r)
+}
+
+// inForce reports whether nobody but members of sync can acknowledge a commit. The
+// names alone do not say so: a walsender that has not reloaded them yet counts
+// itself by those it has.
+func inForce(r pgcluster.Report, sync pgcluster.SyncSet) bool {
+	return r.SyncNames == sync.Names() && !slices.ContainsFunc(r.Senders, func(s pgcluster.Sender) bool {
+		return s.SyncPriority > 0 && !sync.Has(s.Node)
+	})
 }
 
 // flushed counts the members of sync that have flushed up to at.
@@ -284,29 +292,4 @@ func (d *decision) open(r pgcluster.Report) {
 // lead orders id to be primary.
 func (d *decision) lead(id pgcluster.NodeID, sync pgcluster.SyncSet, barrier, open bool) {
 	d.order(pgcluster.Order{Node: id, Kind: pgcluster.OrderLead, Sync: sync, Barrier: barrier, Open: open})
-}
-
-// followers orders every node but primary to follow it. r is the primary's report.
-func (d *decision) followers(primary pgcluster.NodeID, r pgcluster.Report) {
-	for _, m := range d.s.Members {
-		if f, ok := d.v.report(m.ID, d.p); ok && m.ID != primary {
-			d.follow(m.ID, f, primary, r.Lineage)
-		}
-	}
-}
-
-// follow orders id to follow upstream, unless it accepted just that already and
-// goes on by itself. A node that was primary in an epoch that never opened has a
-// timeline of its own that no position betrays: it is cloned.
-func (d *decision) follow(id pgcluster.NodeID, r pgcluster.Report, upstream pgcluster.NodeID, l pgcluster.Lineage) {
-	epoch := d.s.Primary.Epoch
-	if d.s.Op != nil {
-		epoch = d.s.Op.Epoch
-	}
-	reclone := r.Led != 0 && r.Led != epoch && !d.s.opened(r.Led)
-	settled := r.Order.Kind == pgcluster.OrderFollow && r.Order.Stamp.Epoch == epoch &&
-		r.Order.Upstream == upstream && r.Order.Timeline == l.Current() && r.Order.Reclone == reclone
-	if !settled {
-		d.order(pgcluster.Order{Node: id, Kind: pgcluster.OrderFollow, Upstream: upstream, Lineage: l, Reclone: reclone})
-	}
 }

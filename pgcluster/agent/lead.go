@@ -303,6 +303,9 @@ func (a *Agent) commitBarrier(ctx context.Context, b barrier) error {
 	if a.running() != b.server || a.state.get().Led != b.epoch {
 		return errors.New("commit the barrier: the epoch has passed")
 	}
-	_, err = a.save(func(s *saved) { s.Barrier, s.BarrierAt = b.epoch, at })
-	return err
+	if _, err = a.save(func(s *saved) { s.Barrier, s.BarrierAt = b.epoch, at }); err != nil {
+		return err
+	}
+	a.probeNow() // shows which standbys have flushed it
+	return nil
 }
