@@ -172,6 +172,10 @@ func TestRepeats(t *testing.T) {
 	twice(200, 200, "POST", "/v1/experiments/button/archive", "")
 	twice(200, 200, "POST", "/v1/events", `{"events":[7]}`)
 
+	// What was asked for is there, but it took another way there.
+	a.must(t, 412, "PUT", "/v1/experiments/button", revised, "If-Match", `"1"`)
+	a.must(t, 412, "POST", "/v1/experiments/button/archive", "", "If-Match", `"1"`)
+
 	got := a.must(t, 200, "GET", "/v1/experiments/button", "")
 	if tag := got.Header.Get("ETag"); tag != `"8"` {
 		t.Errorf("ETag after seven changes = %s, want \"8\"", tag)
@@ -206,6 +210,42 @@ func TestRepeats_atOnce(t *testing.T) {
 			if got.StatusCode > 201 || got.body != answers[0].body {
 				t.Errorf("%s %s = %d %s, want one answer for all: %s", change.method, change.path, got.StatusCode, got.body, answers[0].body)
 			}
+		}
+	}
+}
+
+// meetingStore lets changes of state through only once all of them have arrived.
+type meetingStore struct {
+	*memStore
+	awaited *sync.WaitGroup
+}
+
+func (m meetingStore) MoveExperiment(ctx context.Context, key string, to experiment.State, version int64) (experiment.Experiment, error) {
+	m.awaited.Done()
+	m.awaited.Wait()
+	return m.memStore.MoveExperiment(ctx, key, to, version)
+}
+
+// TestRepeats_overtaken has two requests find the same draft and start it.
+func TestRepeats_overtaken(t *testing.T) {
+	t.Parallel()
+	var awaited sync.WaitGroup
+	awaited.Add(2)
+	a := newAPI(t, func(o *httpapi.Options) {
+		store, _ := o.Experiments.(*memStore)
+		o.Experiments = meetingStore{store, &awaited}
+	})
+	a.must(t, 201, "POST", "/v1/layers", `{"key":"checkout","unit_type":"user"}`)
+	a.must(t, 201, "POST", "/v1/experiments", buttonJSON)
+	answers := make([]answer, 2)
+	var wg sync.WaitGroup
+	for i := range answers {
+		wg.Go(func() { answers[i] = a.send(t, "POST", "/v1/experiments/button/start", "", "If-Match", `"1"`) })
+	}
+	wg.Wait()
+	for _, got := range answers {
+		if got.StatusCode != http.StatusOK || got.Header.Get("ETag") != `"2"` {
+			t.Errorf("start = %d %s, want 200 and version 2", got.StatusCode, got.body)
 		}
 	}
 }
@@ -273,11 +313,18 @@ func TestHealth(t *testing.T) {
 		}
 	})
 	a.must(t, 200, "GET", "/readyz", "")
+	a.must(t, 200, "GET", "/openapi.json", "")
 	down.Store(true)
 	a.must(t, 200, "GET", "/healthz", "")
 	got := a.must(t, 503, "GET", "/readyz", "")
 	if p := problemOf(t, got); p.Detail != "definitions are not loaded yet" {
 		t.Errorf("detail = %q, want the reason", p.Detail)
+	}
+	if retry := got.Header.Get("Retry-After"); retry != "1" {
+		t.Errorf("Retry-After = %q, want 1", retry)
+	}
+	if logged := a.log.String(); logged != "" {
+		t.Errorf("probes were logged:\n%s", logged)
 	}
 	if err := a.client.Ping(t.Context()); err != nil {
 		t.Errorf("Ping() = %v", err)
@@ -295,12 +342,15 @@ func TestMetrics(t *testing.T) {
 	a.send(t, "GET", "/v1/units/user/somebody", "")
 	a.send(t, "GET", "/nowhere/"+strconv.Itoa(12345), "")
 	a.send(t, "BREW", "/v1/layers", "")
+	a.send(t, "DELETE", "/v1/experiments/button", "")
+	a.send(t, "DELETE", "/v1/extra/x", "")
 	a.send(t, "GET", "/v1/extra/x", "")
 	text := a.must(t, 200, "GET", "/metrics", "").body
 	for _, want := range []string{
 		`xpd_http_request_duration_seconds_bucket{code="200",method="GET",route="/v1/units/{type}/{id}",le="0.01"}`,
 		`xpd_http_request_duration_seconds_count{code="404",method="GET",route="none"} 1`,
 		`xpd_http_request_duration_seconds_count{code="405",method="other",route="none"} 1`,
+		`xpd_http_request_duration_seconds_count{code="405",method="DELETE",route="none"} 2`,
 		`xpd_http_request_duration_seconds_count{code="418",method="GET",route="/v1/extra/{name}"} 1`,
 	} {
 		if !strings.Contains(text, want) {

@@ -41,15 +41,15 @@ func (m *metrics) observe(next http.Handler) http.Handler {
 		if code == 0 {
 			code = http.StatusOK
 		}
-		m.duration.WithLabelValues(routeOf(r, code), methodOf(r), strconv.Itoa(code)).
+		m.duration.WithLabelValues(routeOf(r), methodOf(r), strconv.Itoa(code)).
 			Observe(time.Since(start).Seconds())
 	})
 }
 
 // routeOf returns the pattern that matched, which unlike the path is one of few.
-func routeOf(r *http.Request, code int) string {
+func routeOf(r *http.Request) string {
 	pattern := chi.RouteContext(r.Context()).RoutePattern()
-	if pattern == "" || code == http.StatusMethodNotAllowed {
+	if pattern == "" {
 		return "none"
 	}
 	return pattern

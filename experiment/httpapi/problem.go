@@ -156,17 +156,25 @@ func Handle(logger *slog.Logger, h func(http.ResponseWriter, *http.Request) erro
 }
 
 func fail(w http.ResponseWriter, r *http.Request, logger *slog.Logger, err error) {
-	p := problemFor(err).json()
+	p := problemFor(err)
+	_, _, status := p.kind.describe()
+	left := errors.Is(err, context.Canceled) && r.Context().Err() != nil // a client that left is no trouble
 	switch {
-	case p.Status == http.StatusServiceUnavailable:
-		w.Header().Set("Retry-After", "1")
-		if r.Context().Err() == nil || !errors.Is(err, context.Canceled) { // a client that left is no trouble
-			logger.WarnContext(r.Context(), "request refused", "method", r.Method, "path", r.URL.Path, "error", err)
-		}
-	case p.Status >= http.StatusInternalServerError:
+	case status < http.StatusInternalServerError || left:
+	case status == http.StatusServiceUnavailable:
+		logger.WarnContext(r.Context(), "request refused", "method", r.Method, "path", r.URL.Path, "error", err)
+	default:
 		logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
-	if err := write(w, p.Status, "application/problem+json", p); err != nil {
+	if err := p.write(w); err != nil {
 		logger.ErrorContext(r.Context(), "problem not encoded", "error", err)
 	}
+}
+
+func (p *problem) write(w http.ResponseWriter) error {
+	body := p.json()
+	if body.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "1")
+	}
+	return write(w, body.Status, "application/problem+json", body)
 }

@@ -12,10 +12,11 @@ func (s *server) healthz(w http.ResponseWriter, _ *http.Request) {
 	writeBytes(w, http.StatusOK, "application/json", []byte(`{"status":"ok"}`+"\n"))
 }
 
-// readyz says whether requests should be sent here.
+// readyz says whether requests should be sent here. That they should not is no
+// failure of this request, and is not logged as often as somebody asks.
 func (s *server) readyz(w http.ResponseWriter, _ *http.Request) error {
 	if err := s.Ready(); err != nil {
-		return &problem{kindUnavailable, err.Error(), ""}
+		return (&problem{kindUnavailable, err.Error(), ""}).write(w)
 	}
 	writeBytes(w, http.StatusOK, "application/json", []byte(`{"status":"ready"}`+"\n"))
 	return nil
