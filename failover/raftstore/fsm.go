@@ -80,7 +80,8 @@ func (f *fsm) current() versioned {
 	return f.cur
 }
 
-// after returns a channel that is closed once the state's index is not index.
+// after returns a channel that is closed once the state is newer than the one
+// with index.
 func (f *fsm) after(index uint64) <-chan struct{} {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -53,10 +53,11 @@ const (
 // Store is this node's part of the Raft group. Its methods may be called by
 // several goroutines at once.
 type Store struct {
-	raft  *raft.Raft
-	fsm   *fsm
-	addrs map[pgcluster.NodeID]raft.ServerAddress
-	close func() error
+	raft    *raft.Raft
+	fsm     *fsm
+	addrs   map[pgcluster.NodeID]raft.ServerAddress
+	release func()
+	close   func() error
 }
 
 // Open starts this node's Raft, on a folder that no other process has open. Raft
@@ -96,9 +97,9 @@ func Open(o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for Raft: %w", err)
 	}
-	trans := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	trans := patient{gates: newGates(), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: stream{l, memberAddr(self)}, MaxPool: connsPerPeer, Timeout: rpcTimeout, Logger: logger,
-	})
+	})}
 	opened.add(trans.Close)
 
 	rc := raftConfig(o.Node, logger)
@@ -115,7 +116,7 @@ func Open(o Options) (_ *Store, err error) {
 	for _, m := range o.Members {
 		addrs[m.ID] = raft.ServerAddress(m.RaftAddr())
 	}
-	return &Store{raft: r, fsm: f, addrs: addrs, close: opened.close}, nil
+	return &Store{raft: r, fsm: f, addrs: addrs, release: trans.gates.release, close: opened.close}, nil
 }
 
 // configuration returns the voters and the address of this node.
@@ -171,6 +172,7 @@ func (s *Store) Run(ctx context.Context) error {
 	if s.raft.State() == raft.Leader {
 		_ = s.raft.LeadershipTransfer().Error() // bounded; alone, there is nobody to hand over to
 	}
+	s.release()
 	err := s.raft.Shutdown().Error()
 	if err := errors.Join(err, s.close()); err != nil {
 		return fmt.Errorf("stop Raft: %w", err)
@@ -185,8 +187,8 @@ func (s *Store) State() (failover.State, uint64) {
 	return v.State, v.Index
 }
 
-// Changed returns a channel that is closed as soon as a state newer than after
-// was applied on this node.
+// Changed returns a channel that is closed as soon as a state newer than after,
+// an index that State returned, was applied on this node.
 func (s *Store) Changed(after uint64) <-chan struct{} { return s.fsm.after(after) }
 
 // Save makes st the state if the current one still has index base, and returns

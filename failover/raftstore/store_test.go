@@ -163,15 +163,17 @@ func (g *group) save(st failover.State) uint64 {
 // wantEverywhere waits until every node applied index and compares the states.
 func (g *group) wantEverywhere(want failover.State, index uint64) {
 	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), 20*time.Second)
+	defer cancel()
 	for id, n := range g.nodes {
-		ctx, cancel := context.WithTimeout(g.t.Context(), 20*time.Second)
-		select {
-		case <-n.Changed(index - 1):
-		case <-ctx.Done():
-			g.t.Fatalf("%s never applied index %d", id, index)
-		}
-		cancel()
 		got, at := n.State()
+		for ; at < index; got, at = n.State() {
+			select {
+			case <-n.Changed(at):
+			case <-ctx.Done():
+				g.t.Fatalf("%s is at index %d, never got to %d", id, at, index)
+			}
+		}
 		if diff := cmp.Diff(want, got); diff != "" {
 			g.t.Errorf("State() of %s (-want +got):\n%s", id, diff)
 		}
