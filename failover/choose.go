@@ -99,8 +99,11 @@ func reaches(r pgcluster.Report, floor pgcluster.Position) bool {
 // onLineage reports whether r's WAL belongs to the recorded history: it could
 // follow the last opened primary, or it is that history's continuation.
 func (d *decision) onLineage(r pgcluster.Report) bool {
-	if r.Led != 0 && !d.s.opened(r.Led) {
-		return slices.Contains(d.s.Op.Tried, r.Node)
+	if r.Led > d.s.Primary.Epoch && !slices.Contains(d.s.Op.Tried, r.Node) {
+		return false
+	}
+	if latest(r) <= d.s.Primary.Epoch && d.strays(r) {
+		return false
 	}
 	return d.s.Lineage.Holds(r.Position) || r.Lineage.Has(d.s.Lineage.Current())
 }

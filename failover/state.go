@@ -178,6 +178,17 @@ func (s State) opened(epoch uint64) bool {
 	return slices.ContainsFunc(s.Epochs, func(e Epoch) bool { return e.Epoch == epoch })
 }
 
+// timelineBefore returns the timeline that the last epoch opened before epoch was
+// on, or 0 if none is remembered.
+func (s State) timelineBefore(epoch uint64) pgcluster.Timeline {
+	for _, e := range slices.Backward(s.Epochs) {
+		if e.Epoch < epoch {
+			return e.Timeline
+		}
+	}
+	return 0
+}
+
 func (op *Operation) enter(ph Phase, v View) {
 	op.Phase = ph
 	op.Steps = append(op.Steps, PhaseTime{Phase: ph, Epoch: op.Epoch, At: v.Wall})

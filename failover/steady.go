@@ -23,7 +23,7 @@ func (d *decision) steady() {
 	if target := d.s.Sync.target(); r.Open != d.s.Primary.Epoch || r.SyncNames != target.Names() {
 		d.lead(id, target, true, true)
 	}
-	d.followers(id, r)
+	d.followers(r)
 }
 
 func (d *decision) failover(reason string) {
@@ -140,13 +140,8 @@ func (d *decision) lostStandby(r pgcluster.Report, id pgcluster.NodeID) bool {
 // acknowledged alone: all that was flushed here at that time, the mark.
 func (d *decision) shrinkOn(r pgcluster.Report) {
 	pending := *d.s.Sync.Pending
-	if r.SyncNames != pending.Names() {
+	if !inForce(r, pending) {
 		return
-	}
-	for _, id := range d.s.Sync.Durable.Members {
-		if s, ok := r.Sender(id); ok && !pending.Has(id) && s.SyncPriority > 0 {
-			return
-		}
 	}
 	if d.s.Sync.Mark == 0 {
 		d.s.Sync.Mark = r.Position.LSN

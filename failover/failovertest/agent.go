@@ -27,7 +27,7 @@ func (n *node) accept(o pgcluster.Order) {
 	if n.busy && n.pg.broken {
 		n.loseData()
 	}
-	n.order, n.done, n.busy, n.recloned = o, false, false, false
+	n.order, n.done, n.busy, n.recloned, n.refused = o, false, false, false, false
 	n.accepted++
 	n.act()
 }
@@ -167,7 +167,9 @@ func (n *node) received() bool {
 func (n *node) lead() {
 	p, o := &n.pg, n.order
 	switch {
-	case p.systemID == "" || p.promoting:
+	case p.systemID == "":
+	case p.promoting:
+		n.adopt(o) // asked for in an epoch before
 	case p.standby && !p.alive():
 		p.key, p.upstream = false, ""
 		n.start()
@@ -178,6 +180,9 @@ func (n *node) lead() {
 			n.led, n.recruited = o.Stamp.Epoch, 0
 			p.names = o.Sync
 			n.start()
+			n.publish()
+		} else if !n.refused {
+			n.refused = true
 			n.publish()
 		}
 	case !p.standby && p.running():
@@ -201,16 +206,22 @@ func (n *node) preset(o pgcluster.Order) {
 	}
 }
 
+// adopt makes a promotion that was asked for in an epoch before, and that no client
+// has used, one of this epoch.
+func (n *node) adopt(o pgcluster.Order) {
+	if n.led < o.Stamp.Epoch {
+		n.led, n.recruited = o.Stamp.Epoch, 0
+		n.publish()
+	}
+}
+
 // beLed keeps a running primary as ordered.
 func (n *node) beLed(o pgcluster.Order) {
 	p, epoch := &n.pg, o.Stamp.Epoch
-	if n.led < epoch {
-		if p.open != 0 {
-			return
-		}
-		n.led, n.recruited = epoch, 0 // a promotion that ended late: closed until now
-		n.publish()
+	if n.led < epoch && p.open != 0 {
+		return
 	}
+	n.adopt(o)
 	if !p.names.Equal(o.Sync) {
 		n.reload(o.Sync)
 	}

@@ -31,6 +31,7 @@ type node struct {
 	busy      bool // a task is under way
 	done      bool
 	recloned  bool // for this order
+	refused   bool // the order was to lead twice in an epoch
 	recruited uint64
 	stopSince time.Duration
 	barrier   uint64
@@ -73,7 +74,7 @@ func (n *node) forget() {
 	}
 	n.life++
 	n.accepted++
-	n.order, n.busy, n.done, n.recloned = pgcluster.Order{}, false, false, false
+	n.order, n.busy, n.done, n.recloned, n.refused = pgcluster.Order{}, false, false, false, false
 	n.recruited, n.barrier, n.barrierAt, n.trying, n.leading, n.saving = 0, 0, 0, 0, 0, false
 }
 
@@ -143,6 +144,9 @@ func (n *node) report() pgcluster.Report {
 			Kind: n.order.Kind, Stamp: n.order.Stamp, Upstream: n.order.Upstream,
 			Timeline: n.order.Lineage.Current(), Reclone: n.order.Reclone, Done: n.done,
 		},
+	}
+	if n.refused {
+		r.Order.Error = "led in this epoch already"
 	}
 	if p.systemID == "" || p.broken {
 		r.SystemID = ""
