@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -34,9 +33,6 @@ type runCmd struct {
 	LogLevel     slog.Level        `default:"info" env:"XPD_LOG_LEVEL" help:"debug, info, warn or error."`
 }
 
-// minSecret is the least length of a secret that is worth the name, in bytes.
-const minSecret = 32
-
 // Run serves until ctx ends.
 func (c *runCmd) Run(ctx context.Context, s streams) error {
 	members, err := pgcluster.ParseMembers(c.Cluster)
@@ -47,12 +43,13 @@ func (c *runCmd) Run(ctx context.Context, s streams) error {
 	if err != nil {
 		return fmt.Errorf("--node: %w", err)
 	}
-	secret, err := os.ReadFile(c.SecretFile)
+	text, err := os.ReadFile(c.SecretFile)
 	if err != nil {
 		return fmt.Errorf("--secret-file: %w", err)
 	}
-	if secret = bytes.TrimSpace(secret); len(secret) < minSecret {
-		return fmt.Errorf("--secret-file: %s holds %d bytes, want at least %d: openssl rand -base64 48 makes some", c.SecretFile, len(secret), minSecret)
+	secret, err := pgcluster.ParseSecret(text)
+	if err != nil {
+		return fmt.Errorf("--secret-file %s: %w", c.SecretFile, err)
 	}
 	// PostgreSQL's user passes through it when xpd is root.
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil { //nolint:gosec // see above

@@ -1,9 +1,6 @@
 package xpd
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -21,7 +18,7 @@ type Options struct {
 	Node    pgcluster.NodeID
 	Members []pgcluster.Member // of the whole cluster, sorted by name
 	Dir     string
-	Secret  []byte // shared by all nodes; every password is derived from it
+	Secret  pgcluster.Secret // shared by all nodes
 
 	PGBin        string
 	PGUser       string // runs PostgreSQL when xpd is root
@@ -52,12 +49,4 @@ func (o Options) self() (pgcluster.Member, error) {
 		return m, fmt.Errorf("%s would serve %s without access control: use a loopback address, or --unprotected on a network that you trust", o.Node, m.Host)
 	}
 	return m, nil
-}
-
-// password derives the password of one purpose from the shared secret, so that
-// nodes agree on it without storing or sending it.
-func (o Options) password(purpose string) string {
-	mac := hmac.New(sha256.New, o.Secret)
-	mac.Write([]byte("xpd " + purpose))
-	return hex.EncodeToString(mac.Sum(nil))
 }

@@ -40,17 +40,3 @@ func TestOptions_self(t *testing.T) {
 		})
 	}
 }
-
-func TestOptions_password(t *testing.T) {
-	t.Parallel()
-	o := Options{Secret: []byte(strings.Repeat("s", 32))}
-	if o.password("admin") != o.password("admin") {
-		t.Error("password() differs between two calls for one purpose")
-	}
-	if o.password("admin") == o.password("service") {
-		t.Error("password() is equal for two purposes")
-	}
-	if other := (Options{Secret: []byte(strings.Repeat("t", 32))}); o.password("admin") == other.password("admin") {
-		t.Error("password() is equal for two secrets")
-	}
-}

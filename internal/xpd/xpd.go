@@ -84,7 +84,7 @@ func (d *daemon) cluster() (err error) {
 	d.agent, err = agent.New(agent.Options{
 		Node: d.Node, Members: d.Members, Dir: d.Dir, BinDir: d.PGBin, OSUser: d.PGUser,
 		Secrets: agent.Secrets{
-			Admin: d.password("admin"), Replication: d.password("replication"), Service: d.password("service"),
+			Admin: d.Secret.Password(pgcluster.PasswordAdmin), Replication: d.Secret.Password(pgcluster.PasswordReplication), Service: d.Secret.Password(pgcluster.PasswordService),
 		},
 		Settings: d.PGSettings, StopOnExit: d.StopPostgres, Logger: d.Logger, Registry: d.Registry,
 	})
@@ -92,11 +92,11 @@ func (d *daemon) cluster() (err error) {
 		return err
 	}
 	d.pools, err = pool.New(pool.Options{
-		Members: d.Members, Database: agent.Database, User: agent.ServiceRole, Password: d.password("service"),
+		Members: d.Members, Database: agent.Database, User: agent.ServiceRole, Password: d.Secret.Password(pgcluster.PasswordService),
 		Prepare: pgstore.Prepare, MinConns: minConns, MaxConns: maxConns, MaxWaiting: maxWaiting,
 		Logger: d.Logger, Registry: d.Registry,
 	})
-	d.database = database{pools: d.pools, members: d.Members, password: d.password("service")}
+	d.database = database{pools: d.pools, members: d.Members, password: d.Secret.Password(pgcluster.PasswordService)}
 	return err
 }
 
@@ -113,7 +113,7 @@ func (d *daemon) experiments() (err error) {
 func (d *daemon) control() {
 	d.controller = controller.New(controller.Options{
 		Self: d.Node, Members: d.Members, Policy: d.policy, Log: d.raft, Leadership: d.raft,
-		Nodes:  controller.ShortCut(d.Node, d.agent, client.NewNodeClient(d.Members, d.password("node"))),
+		Nodes:  controller.ShortCut(d.Node, d.agent, client.NewNodeClient(d.Members, d.Secret.Password(pgcluster.PasswordNode))),
 		Logger: d.Logger, Registry: d.Registry,
 	})
 }
@@ -160,7 +160,7 @@ func (d *daemon) ready() error {
 // handler serves every route of the daemon.
 func (d *daemon) handler() http.Handler {
 	cluster := clusterapi.New(clusterapi.Options{
-		Self: d.Node, Members: d.Members, Policy: d.policy, Agent: d.agent, NodeToken: d.password("node"),
+		Self: d.Node, Members: d.Members, Policy: d.policy, Agent: d.agent, NodeToken: d.Secret.Password(pgcluster.PasswordNode),
 		Logger: d.Logger, State: d.raft.State, View: d.controller.View, Leader: d.raft.Leader,
 		Switchover: d.controller.Switchover,
 	})

@@ -109,7 +109,7 @@ func (a *Agent) begin(ctx context.Context) error {
 			return fmt.Errorf("agent: make folder: %w", err)
 		}
 	}
-	adopted, err := a.adopt()
+	adopted, err := a.adopt(ctx)
 	if err != nil {
 		return fmt.Errorf("agent: find PostgreSQL: %w", err)
 	}
@@ -173,7 +173,7 @@ func (a *Agent) Submit(ctx context.Context, o pgcluster.Order) error {
 	}
 	resume := a.held
 	a.held = false
-	if sameGoal(o, a.order) && !(o.Kind == pgcluster.OrderCheckpoint && a.report.Order.Done) {
+	if sameGoal(o, a.order) && (o.Kind != pgcluster.OrderCheckpoint || !a.report.Order.Done) {
 		// A new reason for what is under way or done: a clone need not start over.
 		a.order = o
 		a.publishLocked(func(r *pgcluster.Report) {
@@ -260,7 +260,7 @@ const (
 func (a *Agent) reconcile(ctx context.Context) {
 	defer func() {
 		if a.work != nil {
-			closeConn(a.work)
+			closeConn(ctx, a.work)
 		}
 	}()
 	pause := reviewInterval

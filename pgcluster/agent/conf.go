@@ -43,12 +43,11 @@ func defaultSettings() map[string]string {
 	return map[string]string{
 		"checkpoint_timeout":             "5min",
 		"hot_standby_feedback":           "off",
-		"log_line_prefix":                "%m [%p] %q%u@%d/%a ",
+		"log_line_prefix":                "%m [%p] %b %q%u@%d/%a ",
 		"max_connections":                "200",
 		"max_replication_slots":          "16",
 		"max_wal_senders":                "16",
 		"max_wal_size":                   "1GB",
-		"password_encryption":            "scram-sha-256",
 		"shared_buffers":                 "128MB",
 		"superuser_reserved_connections": "10",
 		"tcp_keepalives_count":           "3",

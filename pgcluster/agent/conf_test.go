@@ -107,11 +107,7 @@ func TestNew_refusesBadOptions(t *testing.T) {
 
 func brokenState(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "xpd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "agent.json"), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

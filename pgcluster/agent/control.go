@@ -39,7 +39,7 @@ func (c control) clean() bool {
 func (c control) timeline() pgcluster.Timeline { return max(c.Timeline, c.MinRecoverTimeline) }
 
 func (a *Agent) readControl(ctx context.Context, dir string) (control, error) {
-	cmd := exec.CommandContext(ctx, filepath.Join(a.o.BinDir, "pg_controldata"), dir) //nolint:gosec // our own program
+	cmd := exec.CommandContext(ctx, filepath.Join(a.o.BinDir, "pg_controldata"), dir)
 	cmd.Env = []string{"LC_ALL=C"}
 	out, err := cmd.Output()
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
-func TestAgent_reportsAKilledPrimaryAndStaysDown(t *testing.T) {
+func TestAgent_reportsAKilledPrimaryAndStaysDown(t *testing.T) { //nolint:paralleltest,tparallel // the steps build on each other
 	t.Parallel()
 	n1 := initialized(t, 1, false)[0]
 	conn := n1.service()
@@ -79,7 +79,7 @@ func TestAgent_isAdoptedByItsSuccessor(t *testing.T) {
 	n1.await("crashed", func(r pgcluster.Report) bool { return r.Process == pgcluster.ProcessCrashed && r.Led == 1 })
 }
 
-func TestAgent_recruitCutsStreaming(t *testing.T) {
+func TestAgent_recruitCutsStreaming(t *testing.T) { //nolint:paralleltest,tparallel // the steps build on each other
 	t.Parallel()
 	nodes := initialized(t, 2, true)
 	n1, n2 := nodes[0], nodes[1]
@@ -130,7 +130,7 @@ func TestAgent_recruitCutsStreaming(t *testing.T) {
 	})
 }
 
-func TestAgent_failoverAndRejoin(t *testing.T) {
+func TestAgent_failoverAndRejoin(t *testing.T) { //nolint:paralleltest,tparallel // the steps build on each other
 	t.Parallel()
 	nodes := initialized(t, 3, true)
 	n1, n2, n3 := nodes[0], nodes[1], nodes[2]

@@ -99,7 +99,7 @@ func (a *Agent) checkUpstream(ctx context.Context, o pgcluster.Order) error {
 	if err != nil {
 		return err
 	}
-	defer closeConn(conn)
+	defer closeConn(ctx, conn)
 	var system string
 	var recovering bool
 	err = conn.QueryRow(ctx, "SELECT system_identifier::text, pg_is_in_recovery() FROM pg_control_system()").
@@ -230,6 +230,6 @@ WHERE status = 'streaming' AND sender_host = %s AND sender_port = %d`, quoteLite
 		return fmt.Errorf("stream from %s: %w", o.Upstream, err)
 	}
 	a.probeNow()
-	_, err = a.await(ctx, func(r pgcluster.Report) (bool, error) { return r.Receiver.Streaming, nil })
+	err = a.await(ctx, func(r pgcluster.Report) (bool, error) { return r.Receiver.Streaming, nil })
 	return err
 }

@@ -64,11 +64,11 @@ func (a *Agent) initdb(ctx context.Context, epoch uint64) error {
 
 // createRoles may be repeated.
 func (a *Agent) createRoles(ctx context.Context) error {
-	conn, err := a.connect(ctx, "postgres")
+	conn, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer closeConn(conn)
+	defer closeConn(ctx, conn)
 	// A statement that fails would be logged with its password.
 	statements := []string{"SET log_min_error_statement = panic", "SET default_transaction_read_only = off"}
 	for _, r := range []struct{ name, options, secret string }{
@@ -111,7 +111,7 @@ func queryBool(ctx context.Context, conn *pgx.Conn, sql string, args ...any) (bo
 // our folder, where killOrphans finds it if we die. If ctx ends, the program and
 // what it has started are ended too.
 func (a *Agent) runTool(ctx context.Context, password, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, filepath.Join(a.o.BinDir, name), args...) //nolint:gosec // PostgreSQL's own
+	cmd := exec.CommandContext(ctx, filepath.Join(a.o.BinDir, name), args...)
 	cmd.Dir = a.p.pg
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "PGTZ=UTC"}
 	if password != "" {

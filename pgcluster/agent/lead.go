@@ -176,7 +176,7 @@ func (a *Agent) keepSync(ctx context.Context, names string) error {
 		}
 	}
 	a.probeNow()
-	_, err := a.await(ctx, func(r pgcluster.Report) (bool, error) {
+	err := a.await(ctx, func(r pgcluster.Report) (bool, error) {
 		if r.Down() {
 			return false, errServerGone
 		}
@@ -234,7 +234,7 @@ func (a *Agent) awaitBarrier(ctx context.Context, epoch uint64) error {
 		default: // one is waiting already
 		}
 		bounded, cancel := context.WithTimeout(ctx, retryInterval)
-		_, err := a.await(bounded, func(r pgcluster.Report) (bool, error) {
+		err := a.await(bounded, func(r pgcluster.Report) (bool, error) {
 			if a.running() != s {
 				return false, errServerGone
 			}
@@ -267,7 +267,7 @@ func (a *Agent) commitBarriers(ctx context.Context) {
 // commitBarrier commits with no time limit. Should the rule change meanwhile,
 // PostgreSQL releases the commit by the new one.
 func (a *Agent) commitBarrier(ctx context.Context, b barrier) error {
-	c, err := a.localConfig("postgres")
+	c, err := a.localConfig()
 	if err != nil {
 		return err
 	}
@@ -287,7 +287,7 @@ func (a *Agent) commitBarrier(ctx context.Context, b barrier) error {
 	if err != nil {
 		return fmt.Errorf("connect for the barrier: %w", err)
 	}
-	defer closeConn(conn)
+	defer closeConn(ctx, conn)
 	sql := strings.Join([]string{"BEGIN", "SELECT pg_logical_emit_message(true, 'xpd.barrier', '')", "COMMIT"}, "; ")
 	results, err := conn.PgConn().Exec(ctx, sql).ReadAll()
 	if err != nil {

@@ -26,33 +26,6 @@ func openLog(w owner, path string) (*os.File, error) {
 	return f, nil
 }
 
-// lastLogError returns the last FATAL or PANIC line in the end of the server's
-// log, without its prefix, or nothing.
-func lastLogError(path string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	const tail = 16 << 10
-	if info, err := f.Stat(); err == nil && info.Size() > tail {
-		if _, err := f.Seek(-tail, io.SeekEnd); err != nil {
-			return ""
-		}
-	}
-	b, err := io.ReadAll(f)
-	if err != nil {
-		return ""
-	}
-	last := ""
-	for line := range bytes.Lines(b) {
-		if i := max(bytes.Index(line, []byte("FATAL:  ")), bytes.Index(line, []byte("PANIC:  "))); i >= 0 {
-			last = string(bytes.TrimSpace(line[i:]))
-		}
-	}
-	return last
-}
-
 // logMark is a place in the server's log.
 type logMark struct {
 	path string
@@ -68,21 +41,41 @@ func (a *Agent) markLog() logMark {
 }
 
 // says reports whether the server has logged text since the mark. The language of
-// the log is fixed. Only the newest part of a long log is read.
-func (m logMark) says(text string) bool {
+// the log is fixed.
+func (m logMark) says(text string) bool { return bytes.Contains(m.read(), []byte(text)) }
+
+// lastError returns the last line since the mark that says why a server died. What
+// its children say when they lose their peer or their parent does not.
+func (m logMark) lastError() string {
+	last := ""
+	for line := range bytes.Lines(m.read()) {
+		i := max(bytes.Index(line, []byte("FATAL:  ")), bytes.Index(line, []byte("PANIC:  ")))
+		child := bytes.Contains(line, []byte("] walreceiver ")) || bytes.Contains(line, []byte("] client backend "))
+		if i >= 0 && !child {
+			last = string(bytes.TrimSpace(line[i:]))
+		}
+	}
+	return last
+}
+
+// read returns what was logged since the mark, of a long log the newest part.
+func (m logMark) read() []byte {
+	const most = 1 << 20
 	f, err := os.Open(m.path)
 	if err != nil {
-		return false
+		return nil
 	}
 	defer f.Close()
-	const most = 1 << 20
 	info, err := f.Stat()
 	if err != nil {
-		return false
+		return nil
 	}
 	if info.Size() < m.at {
 		m.at = 0 // a new file
 	}
 	b, err := io.ReadAll(io.NewSectionReader(f, max(m.at, info.Size()-most), most))
-	return err == nil && bytes.Contains(b, []byte(text))
+	if err != nil {
+		return nil
+	}
+	return b
 }

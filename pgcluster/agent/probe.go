@@ -34,7 +34,7 @@ func (a *Agent) probe(ctx context.Context) {
 	var of *server
 	defer func() {
 		if conn != nil {
-			closeConn(conn)
+			closeConn(ctx, conn)
 		}
 	}()
 	interval := probeInterval
@@ -47,7 +47,7 @@ func (a *Agent) probe(ctx context.Context) {
 		}
 		s := a.running()
 		if conn != nil && (s != of || conn.IsClosed()) {
-			closeConn(conn)
+			closeConn(ctx, conn)
 			conn = nil
 		}
 		interval = probeInterval
@@ -69,7 +69,7 @@ func (a *Agent) probeOnce(ctx context.Context, conn *pgx.Conn) (*pgx.Conn, error
 	generation := a.currentGeneration()
 	if conn == nil {
 		var err error
-		if conn, err = a.connect(ctx, "postgres"); err != nil {
+		if conn, err = a.connect(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -273,7 +273,7 @@ func (a *Agent) heartbeat(ctx context.Context) {
 	var of *server
 	defer func() {
 		if conn != nil {
-			closeConn(conn)
+			closeConn(ctx, conn)
 		}
 	}()
 	tick := time.NewTicker(heartbeatInterval)
@@ -286,7 +286,7 @@ func (a *Agent) heartbeat(ctx context.Context) {
 		}
 		s := a.running()
 		if conn != nil && (s != of || conn.IsClosed()) {
-			closeConn(conn)
+			closeConn(ctx, conn)
 			conn = nil
 		}
 		if r := a.Report(); s == nil || !r.Running() || r.Role != pgcluster.RolePrimary {
@@ -302,12 +302,12 @@ func (a *Agent) heartbeat(ctx context.Context) {
 func (a *Agent) beat(ctx context.Context, conn *pgx.Conn) *pgx.Conn {
 	if conn == nil {
 		var err error
-		if conn, err = a.connect(ctx, "postgres"); err != nil {
+		if conn, err = a.connect(ctx); err != nil {
 			return nil
 		}
 	}
 	if _, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, 'xpd.heartbeat', '')"); err != nil {
-		closeConn(conn)
+		closeConn(ctx, conn)
 		return nil
 	}
 	return conn

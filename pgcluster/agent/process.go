@@ -26,17 +26,18 @@ var errServerGone = errors.New("PostgreSQL ended")
 type server struct {
 	pid   int
 	pidfd *os.File
+	log   logMark       // where its own lines begin
 	asked atomic.Bool   // somebody in this process wants it to end
 	gone  chan struct{} // closed once it has ended and its backends too
 }
 
 // newServer watches pid, which may be gone already.
-func newServer(pid int) (*server, error) {
+func newServer(pid int, log logMark) (*server, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	if err != nil {
 		return nil, fmt.Errorf("watch process %d: %w", pid, err)
 	}
-	return &server{pid: pid, pidfd: os.NewFile(uintptr(fd), "pidfd"), gone: make(chan struct{})}, nil
+	return &server{pid: pid, log: log, pidfd: os.NewFile(uintptr(fd), "pidfd"), gone: make(chan struct{})}, nil
 }
 
 // awaitExit returns nil once the process has ended, and an error if the agent
@@ -47,7 +48,7 @@ func (s *server) awaitExit() error {
 		return err
 	}
 	return raw.Read(func(fd uintptr) bool {
-		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // a file descriptor is an int32
 		n, err := unix.Poll(fds, 0)
 		return err == nil && n == 1
 	})
@@ -78,7 +79,7 @@ func (s *server) reload() error {
 
 // watch takes s as the node's server and reports its end. The watcher ends with
 // the server, or when unwatch is called.
-func (a *Agent) watch(s *server) {
+func (a *Agent) watch(ctx context.Context, s *server) {
 	a.mu.Lock()
 	a.server = s
 	a.mu.Unlock()
@@ -90,24 +91,24 @@ func (a *Agent) watch(s *server) {
 		if err := s.awaitExit(); err != nil {
 			return
 		}
-		a.buried(s)
+		a.buried(context.WithoutCancel(ctx), s)
 	})
 }
 
 // buried cleans up after a server that has ended and tells what happened.
-func (a *Agent) buried(s *server) {
+func (a *Agent) buried(ctx context.Context, s *server) {
 	// Only our own child can be waited for; an adopted one has another parent.
 	_, _ = unix.Wait4(s.pid, nil, unix.WNOHANG, nil)
 	_ = s.pidfd.Close()
 	asked := s.asked.Load()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	if err := a.killOrphans(ctx); err != nil {
 		a.log.ErrorContext(ctx, "orphaned backends remain", "error", err)
 	}
 	lastError := ""
 	if !asked {
-		lastError = lastLogError(a.p.serverLog())
+		lastError = s.log.lastError()
 		a.log.WarnContext(ctx, "PostgreSQL died", "pid", s.pid, "last_error", lastError)
 	}
 	a.metrics.exit(asked)
@@ -131,7 +132,7 @@ func (a *Agent) running() *server {
 }
 
 // adopt looks for a server that runs on our data directory and takes it over.
-func (a *Agent) adopt() (bool, error) {
+func (a *Agent) adopt(ctx context.Context) (bool, error) {
 	pid, err := readPID(a.p.postmasterPID())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -139,7 +140,7 @@ func (a *Agent) adopt() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	s, err := newServer(pid)
+	s, err := newServer(pid, a.markLog())
 	if err != nil {
 		return false, nil //nolint:nilerr // no such process: the file is stale
 	}
@@ -148,7 +149,7 @@ func (a *Agent) adopt() (bool, error) {
 		_ = s.pidfd.Close()
 		return false, nil
 	}
-	a.watch(s)
+	a.watch(ctx, s)
 	return true, nil
 }
 
@@ -181,7 +182,7 @@ func (a *Agent) start(ctx context.Context) error {
 }
 
 func (a *Agent) launch(ctx context.Context) error {
-	if found, err := a.adopt(); found || err != nil {
+	if found, err := a.adopt(ctx); found || err != nil {
 		return err
 	}
 	if err := a.killOrphans(ctx); err != nil {
@@ -204,7 +205,7 @@ func (a *Agent) launch(ctx context.Context) error {
 	defer log.Close()
 
 	// Not CommandContext: the server outlives the order, and maybe us.
-	cmd := exec.Command(filepath.Join(a.o.BinDir, "postgres"), //nolint:gosec,noctx // our own program; lives on
+	cmd := exec.Command(filepath.Join(a.o.BinDir, "postgres"), //nolint:noctx // it lives on
 		"-D", a.p.data,
 		"-c", "config_file="+a.p.config(),
 		"-c", "hba_file="+a.p.hba(),
@@ -212,23 +213,24 @@ func (a *Agent) launch(ctx context.Context) error {
 	cmd.Dir = a.p.pg
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "PGTZ=UTC"}
 	cmd.Stdout, cmd.Stderr = log, log
+	mark := a.markLog()
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Credential: a.owner.credential}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	s, err := newServer(cmd.Process.Pid)
+	s, err := newServer(cmd.Process.Pid, mark)
 	if err != nil {
 		return errors.Join(err, cmd.Process.Kill(), cmd.Wait())
 	}
 	// The pidfd watches from here on; the watcher reaps.
 	_ = cmd.Process.Release()
-	a.watch(s)
+	a.watch(ctx, s)
 	a.log.InfoContext(ctx, "started PostgreSQL", "pid", s.pid)
 	return nil
 }
 
 func (a *Agent) awaitRunning(ctx context.Context) error {
-	_, err := a.await(ctx, func(r pgcluster.Report) (bool, error) {
+	err := a.await(ctx, func(r pgcluster.Report) (bool, error) {
 		if r.Down() {
 			return false, fmt.Errorf("%w while starting: %s", errServerGone, r.LastError)
 		}

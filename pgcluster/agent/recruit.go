@@ -171,7 +171,7 @@ func (a *Agent) observeWithin(ctx context.Context, conn *pgx.Conn) (observation,
 	defer cancel()
 	o, err := a.observe(ctx, conn)
 	if err == nil && !o.known {
-		err = errors.New("the end of WAL is not known at the moment")
+		err = fmt.Errorf("no WAL file holds %v", o.position.LSN)
 	}
 	return o, err
 }

@@ -12,7 +12,7 @@ import (
 
 // TestAgent_switchover stops the primary in order, promotes its standby and lets
 // the old primary follow as it is: no rewind, no clone.
-func TestAgent_switchover(t *testing.T) {
+func TestAgent_switchover(t *testing.T) { //nolint:paralleltest,tparallel // the steps build on each other
 	t.Parallel()
 	nodes := initialized(t, 2, true)
 	n1, n2 := nodes[0], nodes[1]
@@ -38,7 +38,7 @@ func TestAgent_switchover(t *testing.T) {
 		t.Errorf("a clean switchover set WAL aside: %v", diverged)
 	}
 
-	t.Run("a standby hears from an idle primary", func(t *testing.T) {
+	t.Run("a standby hears from an idle primary", func(*testing.T) {
 		caughtUp := caughtUp(n2)
 		at := n1.await("replay", caughtUp).Position
 		n1.await("a heartbeat", func(r pgcluster.Report) bool { return r.Position.LSN > at.LSN })
@@ -57,7 +57,7 @@ func TestAgent_switchover(t *testing.T) {
 	})
 }
 
-func TestAgent_clonesOnlyWhatItMay(t *testing.T) {
+func TestAgent_clonesOnlyWhatItMay(t *testing.T) { //nolint:paralleltest,tparallel // the steps build on each other
 	t.Parallel()
 	nodes := newNodes(t, 2)
 	n1, n2 := nodes[0], nodes[1]
@@ -76,7 +76,7 @@ func TestAgent_clonesOnlyWhatItMay(t *testing.T) {
 		t.Errorf("the interrupted clone is still there: %v", err)
 	}
 
-	t.Run("init refuses a node that has data", func(t *testing.T) {
+	t.Run("init refuses a node that has data", func(*testing.T) {
 		n2.submit(pgcluster.Order{Kind: pgcluster.OrderInit, Stamp: stamp(1, 4)})
 		n2.await("refusal", func(r pgcluster.Report) bool { return r.Order.Kind == pgcluster.OrderInit && r.Order.Error != "" })
 	})

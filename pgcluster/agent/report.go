@@ -45,16 +45,16 @@ func (a *Agent) Changed(ctx context.Context, after uint64) pgcluster.Report {
 }
 
 // await waits for a report that check accepts or fails.
-func (a *Agent) await(ctx context.Context, check func(pgcluster.Report) (bool, error)) (pgcluster.Report, error) {
+func (a *Agent) await(ctx context.Context, check func(pgcluster.Report) (bool, error)) error {
 	r := a.Report()
 	for {
 		done, err := check(r)
 		if done || err != nil {
-			return r, err
+			return err
 		}
 		r = a.Changed(ctx, r.Seq)
 		if ctx.Err() != nil {
-			return r, ctx.Err()
+			return ctx.Err()
 		}
 	}
 }

@@ -75,7 +75,7 @@ func (a *Agent) checkpointOn(ctx context.Context, id pgcluster.NodeID) error {
 	if err != nil {
 		return err
 	}
-	defer closeConn(conn)
+	defer closeConn(ctx, conn)
 	if _, err := conn.Exec(ctx, "CHECKPOINT"); err != nil {
 		return fmt.Errorf("checkpoint on %s: %w", id, err)
 	}

@@ -20,13 +20,13 @@ const (
 )
 
 // config ignores the environment: PGHOST and its like are meant for people.
-func (a *Agent) config(host string, port int, database string) (*pgx.ConnConfig, error) {
+func (a *Agent) config(host string, port int) (*pgx.ConnConfig, error) {
 	c, err := pgx.ParseConfig("sslmode=disable target_session_attrs=any")
 	if err != nil {
 		return nil, err
 	}
 	c.Host, c.Port, c.Fallbacks = host, uint16(port), nil //nolint:gosec // a port
-	c.User, c.Password, c.Database = AdminRole, "", database
+	c.User, c.Password, c.Database = AdminRole, "", "postgres"
 	c.ConnectTimeout = connectTimeout
 	c.RuntimeParams = map[string]string{"application_name": "xpd_agent"}
 	return c, nil
@@ -34,8 +34,8 @@ func (a *Agent) config(host string, port int, database string) (*pgx.ConnConfig,
 
 // localConfig is for the superuser over the local socket. Its commits wait for
 // the local disk only: nothing that the agent does may hang on a standby.
-func (a *Agent) localConfig(database string) (*pgx.ConnConfig, error) {
-	c, err := a.config(a.p.run, a.o.self().PGPort, database)
+func (a *Agent) localConfig() (*pgx.ConnConfig, error) {
+	c, err := a.config(a.p.run, a.o.self().PGPort)
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +44,8 @@ func (a *Agent) localConfig(database string) (*pgx.ConnConfig, error) {
 }
 
 // connect opens a connection to the local server. The caller closes it.
-func (a *Agent) connect(ctx context.Context, database string) (*pgx.Conn, error) {
-	c, err := a.localConfig(database)
+func (a *Agent) connect(ctx context.Context) (*pgx.Conn, error) {
+	c, err := a.localConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func (a *Agent) connectTo(ctx context.Context, id pgcluster.NodeID) (*pgx.Conn, 
 	if !ok {
 		return nil, fmt.Errorf("node %q is not among the members", id)
 	}
-	c, err := a.config(m.Host, m.PGPort, "postgres")
+	c, err := a.config(m.Host, m.PGPort)
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +75,8 @@ func (a *Agent) connectTo(ctx context.Context, id pgcluster.NodeID) (*pgx.Conn, 
 }
 
 // closeConn closes without letting a hung server hold us up.
-func closeConn(conn *pgx.Conn) {
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+func closeConn(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 100*time.Millisecond)
 	defer cancel()
 	_ = conn.Close(ctx) // the server drops it sooner or later
 }
@@ -89,11 +89,11 @@ func (a *Agent) admin(ctx context.Context) (*pgx.Conn, error) {
 		return nil, errServerGone
 	}
 	if a.work != nil && (a.workServer != s || a.work.IsClosed()) {
-		closeConn(a.work)
+		closeConn(ctx, a.work)
 		a.work = nil
 	}
 	if a.work == nil {
-		conn, err := a.connect(ctx, "postgres")
+		conn, err := a.connect(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -57,6 +57,7 @@ func parseSegment(name string) (segment, bool) {
 		part[i] = n
 	}
 	const perID = 1 << 32 / segmentSize
+	//nolint:gosec // parsed as 32 bits
 	return segment{timeline: pgcluster.Timeline(part[0]), number: part[1]*perID + part[2]}, true
 }
 
@@ -92,7 +93,8 @@ func (s segment) written(dir string, at pgcluster.LSN) bool {
 }
 
 // timelineAt returns the timeline of the WAL that ends at end: the highest one that
-// has it. In recovery PostgreSQL 15 has no function that says so.
+// has it. In recovery PostgreSQL 15 has no function that says so. A segment that
+// was switched away from ends in zeros; of such ones the first page has to do.
 func timelineAt(dir string, end pgcluster.LSN) (pgcluster.Timeline, error) {
 	if end == 0 {
 		return 0, errors.New("no WAL yet")
@@ -102,11 +104,18 @@ func timelineAt(dir string, end pgcluster.LSN) (pgcluster.Timeline, error) {
 		return 0, err
 	}
 	last := end - 1
-	var found pgcluster.Timeline
+	var begun, found pgcluster.Timeline
 	for _, s := range all {
-		if s.number == uint64(last)/segmentSize && s.timeline > found && s.written(dir, last) {
-			found = s.timeline
+		if s.number != uint64(last)/segmentSize || !s.written(dir, s.start()) {
+			continue
 		}
+		begun = max(begun, s.timeline)
+		if s.written(dir, last) {
+			found = max(found, s.timeline)
+		}
+	}
+	if found == 0 && end%segmentSize == 0 {
+		found = begun
 	}
 	if found == 0 {
 		return 0, fmt.Errorf("no WAL file holds %s", end)

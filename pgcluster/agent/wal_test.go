@@ -136,7 +136,7 @@ func TestTimelineAt(t *testing.T) {
 	page(segment{2, 3}, 0x3000000)
 	page(segment{3, 3}, 0x1000000) // recycled
 
-	for at, want := range map[pgcluster.LSN]pgcluster.Timeline{0x3001000: 2, 0x3002100: 1, 0x3002000: 2} {
+	for at, want := range map[pgcluster.LSN]pgcluster.Timeline{0x3001000: 2, 0x3002100: 1, 0x3002000: 2, 0x4000000: 2} {
 		got, err := timelineAt(dir, at)
 		if err != nil || got != want {
 			t.Errorf("timelineAt(%v) = %d, %v, want %d", at, got, err, want)
