@@ -16,6 +16,9 @@ import (
 
 const (
 	ackInterval = 5 * time.Millisecond
+	// aftermath is how long after the cluster has healed latencies still count as
+	// disturbed: caches and connections of the nodes that came back are cold.
+	aftermath = time.Second
 	// installPatience bounds setting up the experiments on a cluster that is ready.
 	installPatience = 30 * time.Second
 )
@@ -128,17 +131,17 @@ func (s *Session) Disturb(ctx context.Context, name string, steps func(context.C
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	healed := time.Now()
-	if err := s.awaitEnrolment(ctx, healed); err != nil {
+	if err := s.AwaitEnrolment(ctx, healed); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	after, err := s.Cluster.Primary(ctx)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	w := window{from: from, to: time.Now()}
 	d := Disturbance{
-		Name: name, At: Millis(from.Sub(s.start)), From: before, To: after, window: w,
-		Healed: Millis(healed.Sub(from)), Pause: Millis(s.journal.longestPause(w.from, w.to)),
+		Name: name, At: Millis(from.Sub(s.start)), From: before, To: after,
+		Healed: Millis(healed.Sub(from)), Pause: Millis(s.journal.longestPause(from, time.Now())),
+		window: window{from: from, to: healed.Add(aftermath)},
 	}
 	s.disturbances = append(s.disturbances, d)
 	s.Say("%s: writes paused %d ms, primary %s, healed after %.1f s",
@@ -146,8 +149,8 @@ func (s *Session) Disturb(ctx context.Context, name string, steps func(context.C
 	return nil
 }
 
-// awaitEnrolment returns once a new unit was assigned after t.
-func (s *Session) awaitEnrolment(ctx context.Context, t time.Time) error {
+// AwaitEnrolment returns once the assignment of a new unit was acknowledged after t.
+func (s *Session) AwaitEnrolment(ctx context.Context, t time.Time) error {
 	tick := time.NewTicker(ackInterval)
 	defer tick.Stop()
 	for !s.journal.enrolledSince(t) {

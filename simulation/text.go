@@ -80,7 +80,7 @@ func (r Report) writeLatency(b *strings.Builder) {
 		of    func(StreamLatency) Latency
 	}{
 		{"Latency outside the disturbances, in ms from when a request was due", func(l StreamLatency) Latency { return l.Outside }},
-		{"Latency during the disturbances, until the cluster had healed", func(l StreamLatency) Latency { return l.During }},
+		{"Latency during the disturbances, until a second after the cluster had healed", func(l StreamLatency) Latency { return l.During }},
 	} {
 		rows := []string{"\trequests\tp50\tp99\tp99.9\tmax"}
 		for _, l := range r.Latency {
