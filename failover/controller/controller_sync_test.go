@@ -151,8 +151,9 @@ func TestController_slowNodeHoldsUpNobody(t *testing.T) {
 		run(t, "n2", l, n)
 		l.lead(true)
 		after(time.Second)
+		n.silence("n3")
 		n.mu.Lock()
-		n.silent["n3"] = true
+		n.orders = nil
 		n.mu.Unlock()
 		n.set("n1", func(r *pgcluster.Report) { r.Process = pgcluster.ProcessCrashed })
 		after(time.Second)

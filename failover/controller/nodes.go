@@ -23,30 +23,33 @@ type Agent interface {
 	Changed(ctx context.Context, after uint64) pgcluster.Report
 }
 
-// ShortCut returns Nodes that calls local for node self and others for the rest:
-// what a node knows of itself must not depend on its network.
-func ShortCut(self pgcluster.NodeID, local Agent, others Nodes) Nodes {
-	return shortCut{self: self, local: local, others: others}
-}
-
-type shortCut struct {
+// Reach is Nodes that needs no network for this node: what a node knows of itself
+// must not depend on it.
+type Reach struct {
 	self   pgcluster.NodeID
 	local  Agent
 	others Nodes
 }
 
-func (s shortCut) Report(ctx context.Context, id pgcluster.NodeID, after uint64, wait time.Duration) (pgcluster.Report, error) {
-	if id != s.self {
-		return s.others.Report(ctx, id, after, wait)
+// ShortCut returns a Reach that calls local for node self and others for the rest.
+func ShortCut(self pgcluster.NodeID, local Agent, others Nodes) Reach {
+	return Reach{self: self, local: local, others: others}
+}
+
+// Report implements Nodes.
+func (r Reach) Report(ctx context.Context, id pgcluster.NodeID, after uint64, wait time.Duration) (pgcluster.Report, error) {
+	if id != r.self {
+		return r.others.Report(ctx, id, after, wait)
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	return s.local.Changed(waitCtx, after), ctx.Err()
+	return r.local.Changed(waitCtx, after), ctx.Err()
 }
 
-func (s shortCut) Order(ctx context.Context, o pgcluster.Order) error {
-	if o.Node != s.self {
-		return s.others.Order(ctx, o)
+// Order implements Nodes.
+func (r Reach) Order(ctx context.Context, o pgcluster.Order) error {
+	if o.Node != r.self {
+		return r.others.Order(ctx, o)
 	}
-	return s.local.Submit(ctx, o)
+	return r.local.Submit(ctx, o)
 }

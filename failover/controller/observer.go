@@ -94,7 +94,7 @@ func (o *observer) follow(ctx context.Context, id pgcluster.NodeID) {
 			if reachable && ctx.Err() == nil {
 				o.logger.WarnContext(ctx, "node does not report", "node", id, "error", err)
 			}
-			reachable = false
+			reachable, seq = false, 0 // its agent may start to count anew
 			pause(ctx, askAgain)
 			continue
 		}

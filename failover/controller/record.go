@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -104,8 +105,8 @@ func newEvents(prev, next []failover.Event) []failover.Event {
 		return next
 	}
 	last := prev[len(prev)-1]
-	for i := len(next) - 1; i >= 0; i-- {
-		if reflect.DeepEqual(next[i], last) {
+	for i, e := range slices.Backward(next) {
+		if reflect.DeepEqual(e, last) {
 			return next[i+1:]
 		}
 	}

@@ -112,14 +112,14 @@ func (s *server) switchover(w http.ResponseWriter, r *http.Request) error {
 	}{op})
 }
 
-// forward answers with what the leader answers.
+// forward passes a switchover on to the leader and answers with what the leader answers.
 func (s *server) forward(w http.ResponseWriter, r *http.Request, leader pgcluster.NodeID, body []byte) error {
 	m, known := failover.State{Members: s.Members}.Member(leader)
 	if !known {
 		return fmt.Errorf("leader %s has no address here: %w", leader, failover.ErrNotLeader)
 	}
-	url := "http://" + m.HTTPAddr() + r.URL.Path
-	req, err := http.NewRequestWithContext(r.Context(), r.Method, url, bytes.NewReader(body))
+	url := "http://" + m.HTTPAddr() + "/v1/cluster/switchover"
+	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("forward to %s: %w", leader, err)
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 //go:embed openapi.json
-var openAPIFragment []byte //nolint:gochecknoglobals // go:embed needs a package variable
+var openAPIFragment []byte
 
 // OpenAPI returns the paths and components of the routes of this package, to be
 // merged into a document that has the response Problem.

@@ -98,7 +98,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return f.current(), nil }
 
 // Restore implements raft.FSM.
 func (f *fsm) Restore(r io.ReadCloser) error {
-	defer r.Close() //nolint:errcheck // only read
+	defer r.Close()
 	var v versioned
 	if err := json.NewDecoder(r).Decode(&v); err != nil {
 		return fmt.Errorf("read snapshot: %w", err)

@@ -20,7 +20,6 @@ func TestPatient(t *testing.T) {
 	defer p.Close()
 	append1 := func(a raft.AppendEntriesRequest) error {
 		a.RPCHeader = raft.RPCHeader{ProtocolVersion: 3, ID: []byte("n1"), Addr: []byte("here")}
-		a.Leader = a.Addr
 		a.Term = 1
 		return p.AppendEntries("n2", peer, &a, &raft.AppendEntriesResponse{})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/hashicorp/go-hclog"
 )
@@ -19,7 +20,8 @@ type slogSink struct{ l *slog.Logger }
 
 // Accept implements hclog.SinkAdapter. hclog and slog share the key, value form.
 func (s slogSink) Accept(name string, level hclog.Level, msg string, args ...any) {
-	s.l.Log(context.Background(), slogLevel(level), "raft: "+msg, append(args[:len(args):len(args)], "raft_part", name)...)
+	args = append(slices.Clip(args), "said", msg, "raft_part", name)
+	s.l.Log(context.Background(), slogLevel(level), "raft", args...)
 }
 
 // slogLevel ranks Raft's lines one lower: what it calls an error, such as a peer

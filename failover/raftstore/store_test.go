@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -62,7 +61,7 @@ func (g *group) start(id pgcluster.NodeID) {
 	}
 	s, err := raftstore.Open(raftstore.Options{
 		Node: id, Members: g.members, Dir: g.dirs[id], ListenAddr: addr,
-		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Registry: prometheus.NewRegistry(),
+		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		g.t.Fatalf("Open(%s) = %v", id, err)
