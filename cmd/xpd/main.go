@@ -18,10 +18,12 @@ import (
 // cli is the whole command line. Each command is a struct in a file of its own,
 // with a Run method; kong passes Run the values bound in run.
 type cli struct {
-	Run   runCmd   `cmd:"" help:"Run the daemon of one node."`
-	Local localCmd `cmd:"" help:"Run a three-node cluster on this machine."`
-	Demo  demoCmd  `cmd:"" help:"Break a loaded cluster on this machine and count what was lost."`
-	Bench benchCmd `cmd:"" help:"Measure pauses and latencies on this machine."`
+	Run    runCmd    `cmd:"" help:"Run the daemon of one node."`
+	Local  localCmd  `cmd:"" help:"Run a three-node cluster on this machine."`
+	Demo   demoCmd   `cmd:"" help:"Break a loaded cluster on this machine and count what was lost."`
+	Bench  benchCmd  `cmd:"" help:"Measure pauses and latencies on this machine."`
+	Import importCmd `cmd:"" help:"Load assignments or events from a CSV file."`
+	Report reportCmd `cmd:"" help:"Print which treatment of an experiment won."`
 }
 
 // streams are what a command may read and write.

@@ -44,3 +44,9 @@ func TestRunStages_oneFailureEndsAll(t *testing.T) {
 		t.Errorf("runStages() = %q, want %q", got, want)
 	}
 }
+
+// canceled returns a context outside the test's own, for what runs in a Cleanup.
+func canceled(t *testing.T) (context.Context, context.CancelFunc) {
+	t.Helper()
+	return context.WithCancel(context.WithoutCancel(t.Context()))
+}

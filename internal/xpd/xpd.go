@@ -25,6 +25,8 @@ import (
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/pgcluster/agent"
 	"github.com/xpd-platform/xpd/pgcluster/pool"
+	"github.com/xpd-platform/xpd/report"
+	reportapi "github.com/xpd-platform/xpd/report/httpapi"
 )
 
 // daemon is the parts of one node.
@@ -39,6 +41,7 @@ type daemon struct {
 	pools      *pool.Pools
 	database   database
 	store      *pgstore.Store
+	reporter   *report.Reporter
 }
 
 // Run serves until ctx ends or a part fails, and returns after every goroutine it
@@ -100,12 +103,16 @@ func (d *daemon) cluster() (err error) {
 	return err
 }
 
-// experiments makes what answers for units.
+// experiments makes what answers for units and what reports on them.
 func (d *daemon) experiments() (err error) {
 	d.store, err = pgstore.New(pgstore.Options{
 		DB: d.database, ListenConn: d.database.connect, Now: time.Now, CacheUnits: d.CacheUnits,
 		Logger: d.Logger, Registry: d.Registry,
 	})
+	if err != nil {
+		return err
+	}
+	d.reporter, err = report.New(report.Options{DB: d.database, Experiments: d.store, Now: time.Now})
 	return err
 }
 
@@ -169,7 +176,11 @@ func (d *daemon) handler() http.Handler {
 		Ready:   d.ready,
 		Metrics: promhttp.HandlerFor(d.Registry, promhttp.HandlerOpts{}),
 		Logger:  d.Logger, Registry: d.Registry, Timeout: d.Timeout,
-		Extra:   func(r chi.Router) { r.Group(cluster) },
-		OpenAPI: []json.RawMessage{clusterapi.OpenAPI()},
+		Extra: func(r chi.Router) {
+			r.Group(cluster)
+			r.Group(httpapi.ImportRoutes(d.store, time.Now, d.Logger))
+			r.Group(reportapi.Routes(d.reporter, d.Logger))
+		},
+		OpenAPI: []json.RawMessage{clusterapi.OpenAPI(), httpapi.ImportOpenAPI(), reportapi.OpenAPI()},
 	})
 }
