@@ -5,13 +5,16 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
-func TestAgent_reportsAKilledPrimaryAndStaysDown(t *testing.T) { //nolint:paralleltest,tparallel // the steps build on each other
+func TestAgent_reportsAKilledPrimaryAndStaysDown(t *testing.T) { //nolint:tparallel // the steps build on each other
 	t.Parallel()
 	n1 := initialized(t, 1, false)[0]
 	conn := n1.service()
@@ -31,7 +34,7 @@ func TestAgent_reportsAKilledPrimaryAndStaysDown(t *testing.T) { //nolint:parall
 		t.Errorf("orphaned backend %d (%s) lives on", backend, exe)
 	}
 
-	t.Run("leading again in the epoch is refused", func(t *testing.T) {
+	t.Run("leading again in the epoch is refused", func(t *testing.T) { //nolint:paralleltest // a step
 		lead := pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(1, 11), Barrier: true, Open: true}
 		n1.submit(lead)
 		r := n1.await("refusal", func(r pgcluster.Report) bool { return r.Order.Stamp == lead.Stamp && r.Order.Error != "" })
@@ -39,7 +42,7 @@ func TestAgent_reportsAKilledPrimaryAndStaysDown(t *testing.T) { //nolint:parall
 			t.Errorf("the process is %s", r.Process)
 		}
 	})
-	t.Run("in the next epoch it is closed until it is opened", func(t *testing.T) {
+	t.Run("in the next epoch it is closed until it is opened", func(t *testing.T) { //nolint:paralleltest // a step
 		r := n1.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(2, 12), Barrier: true})
 		if r.Barrier != 2 || r.Open != 0 || r.Led != 2 {
 			t.Errorf("after lead: %+v", r)
@@ -54,6 +57,37 @@ func TestAgent_reportsAKilledPrimaryAndStaysDown(t *testing.T) { //nolint:parall
 		}
 		exec(t, conn, "CREATE TABLE u AS SELECT 1")
 	})
+}
+
+// TestAgent_outlivesAHungServer stops every process that the agent talks to.
+func TestAgent_outlivesAHungServer(t *testing.T) {
+	t.Parallel()
+	n1 := initialized(t, 1, false)[0]
+	rows, err := n1.admin().Query(t.Context(), "SELECT pid FROM pg_stat_activity WHERE application_name = 'xpd_agent'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil || len(pids) == 0 {
+		t.Fatalf("the agent's backends: %v, %v", pids, err)
+	}
+	postmaster, _ := n1.postmaster()
+	for _, pid := range append(pids, postmaster) {
+		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := n1.await("complaint", func(r pgcluster.Report) bool { return r.LastError != "" })
+	if !r.Running() || r.Open != 1 {
+		t.Errorf("a server that hangs is reported %s, open %d", r.Process, r.Open)
+	}
+	n1.kill9()
+	n1.await("crash", pgcluster.Report.Down)
+	for _, pid := range pids {
+		if _, err := os.Readlink(filepath.Join("/proc", itoa(pid), "exe")); err == nil {
+			t.Errorf("stopped backend %d is still there", pid)
+		}
+	}
 }
 
 func TestAgent_isAdoptedByItsSuccessor(t *testing.T) {
@@ -79,7 +113,7 @@ func TestAgent_isAdoptedByItsSuccessor(t *testing.T) {
 	n1.await("crashed", func(r pgcluster.Report) bool { return r.Process == pgcluster.ProcessCrashed && r.Led == 1 })
 }
 
-func TestAgent_recruitCutsStreaming(t *testing.T) { //nolint:paralleltest,tparallel // the steps build on each other
+func TestAgent_recruitCutsStreaming(t *testing.T) { //nolint:tparallel // the steps build on each other
 	t.Parallel()
 	nodes := initialized(t, 2, true)
 	n1, n2 := nodes[0], nodes[1]
@@ -130,7 +164,7 @@ func TestAgent_recruitCutsStreaming(t *testing.T) { //nolint:paralleltest,tparal
 	})
 }
 
-func TestAgent_failoverAndRejoin(t *testing.T) { //nolint:paralleltest,tparallel // the steps build on each other
+func TestAgent_failoverAndRejoin(t *testing.T) { //nolint:tparallel // the steps build on each other
 	t.Parallel()
 	nodes := initialized(t, 3, true)
 	n1, n2, n3 := nodes[0], nodes[1], nodes[2]
@@ -163,7 +197,16 @@ func TestAgent_failoverAndRejoin(t *testing.T) { //nolint:paralleltest,tparallel
 		t.Errorf("before a standby is there: barrier %d, lineage %v", promoted.Barrier, promoted.Lineage)
 	}
 
-	t.Run("another standby is pointed at it without a restart", func(t *testing.T) {
+	t.Run("a barrier that somebody cancels does not count", func(t *testing.T) { //nolint:paralleltest // a step
+		admin := n2.admin()
+		first := waiter(t, admin, 0)
+		exec(t, admin, "SELECT pg_cancel_backend($1)", first)
+		waiter(t, admin, first)
+		if got := n2.Report().Barrier; got != 0 {
+			t.Errorf("barrier %d is reported, nobody has acknowledged one", got)
+		}
+	})
+	t.Run("another standby is pointed at it without a restart", func(t *testing.T) { //nolint:paralleltest // a step
 		kept := n3.service()
 		pid, _ := n3.postmaster()
 		n3.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 22), SystemID: system, Upstream: "n2", Lineage: promoted.Lineage})
@@ -178,7 +221,7 @@ func TestAgent_failoverAndRejoin(t *testing.T) { //nolint:paralleltest,tparallel
 	n2.do(lead)
 	exec(t, session, "ins", 2)
 
-	t.Run("the old primary is rewound, what it had is kept", func(t *testing.T) {
+	t.Run("the old primary is rewound, what it had is kept", func(t *testing.T) { //nolint:paralleltest // a step
 		before, err := os.Stat(filepath.Join(n1.o.Dir, "pg", "data"))
 		if err != nil {
 			t.Fatal(err)

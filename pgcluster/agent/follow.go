@@ -27,10 +27,16 @@ func (a *Agent) follow(ctx context.Context, o pgcluster.Order) error {
 			return err
 		}
 	}
-	if a.running() == nil {
-		if err := a.followFromStopped(ctx, o); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case a.running() == nil:
+		err = a.followFromStopped(ctx, o)
+	case !a.Report().Running():
+		// It may lack WAL without which it does not answer.
+		err = a.startAttached(ctx, o)
+	}
+	if err != nil {
+		return err
 	}
 	if err := a.followUp(ctx, o); err != nil {
 		return err

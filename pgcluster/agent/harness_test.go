@@ -236,3 +236,21 @@ func diverge(t *testing.T, n *node) {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
+
+// waiter waits for a backend, other than the one given, that waits for a standby.
+func waiter(t *testing.T, admin *pgx.Conn, other int) int {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	for {
+		var pid int
+		err := admin.QueryRow(ctx, `SELECT coalesce(max(pid), 0) FROM pg_stat_activity
+			WHERE wait_event = 'SyncRep' AND pid <> $1`, other).Scan(&pid)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if pid != 0 {
+			return pid
+		}
+	}
+}

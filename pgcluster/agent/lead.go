@@ -128,6 +128,9 @@ func (a *Agent) promote(ctx context.Context, o pgcluster.Order) error {
 	if err := a.queryRow(ctx, "SELECT pg_promote(false)", &asked); err != nil {
 		return fmt.Errorf("promote: %w", err)
 	}
+	if !asked {
+		return errors.New("promote: PostgreSQL refused")
+	}
 	err = until(ctx, 10*time.Millisecond, func(ctx context.Context) (bool, error) {
 		recovering, err := a.recovering(ctx)
 		return !recovering, err
@@ -167,11 +170,7 @@ func (a *Agent) keepSync(ctx context.Context, names string) error {
 		return err
 	}
 	if a.state.get().Settings.Arming {
-		// The checkpointer reads its settings before it begins this checkpoint.
-		if err := a.checkpoint(ctx); err != nil {
-			return err
-		}
-		if _, err := a.save(func(s *saved) { s.Settings.Arming = false }); err != nil {
+		if err := a.arm(ctx, names); err != nil {
 			return err
 		}
 	}
@@ -182,6 +181,30 @@ func (a *Agent) keepSync(ctx context.Context, names string) error {
 		}
 		return r.Role == pgcluster.RolePrimary && r.SyncNames == names, nil
 	})
+	return err
+}
+
+// arm returns once every commit waits by the rule. The postmaster passes a reload
+// on to all its children before it forks again, so a new backend that shows the
+// rule proves that the checkpointer was told; and the checkpointer looks at its
+// settings before it begins a checkpoint that was asked for later.
+func (a *Agent) arm(ctx context.Context, names string) error {
+	conn, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeConn(ctx, conn)
+	var got string
+	if err := conn.QueryRow(ctx, "SHOW synchronous_standby_names").Scan(&got); err != nil {
+		return fmt.Errorf("arm synchronous commit: %w", err)
+	}
+	if got != names {
+		return fmt.Errorf("arm synchronous commit: %q is in force instead of %q", got, names)
+	}
+	if _, err := conn.Exec(ctx, "CHECKPOINT"); err != nil {
+		return fmt.Errorf("arm synchronous commit: %w", err)
+	}
+	_, err = a.save(func(s *saved) { s.Settings.Arming = false })
 	return err
 }
 

@@ -12,7 +12,7 @@ import (
 
 // TestAgent_switchover stops the primary in order, promotes its standby and lets
 // the old primary follow as it is: no rewind, no clone.
-func TestAgent_switchover(t *testing.T) { //nolint:paralleltest,tparallel // the steps build on each other
+func TestAgent_switchover(t *testing.T) { //nolint:tparallel // the steps build on each other
 	t.Parallel()
 	nodes := initialized(t, 2, true)
 	n1, n2 := nodes[0], nodes[1]
@@ -38,18 +38,18 @@ func TestAgent_switchover(t *testing.T) { //nolint:paralleltest,tparallel // the
 		t.Errorf("a clean switchover set WAL aside: %v", diverged)
 	}
 
-	t.Run("a standby hears from an idle primary", func(*testing.T) {
+	t.Run("a standby hears from an idle primary", func(*testing.T) { //nolint:paralleltest // a step
 		caughtUp := caughtUp(n2)
 		at := n1.await("replay", caughtUp).Position
 		n1.await("a heartbeat", func(r pgcluster.Report) bool { return r.Position.LSN > at.LSN })
 	})
-	t.Run("a running primary that is recruited stops", func(t *testing.T) {
+	t.Run("a running primary that is recruited stops", func(t *testing.T) { //nolint:paralleltest // a step
 		r := n2.do(pgcluster.Order{Kind: pgcluster.OrderRecruit, Stamp: stamp(3, 30)})
 		if !r.Down() || r.Recruited != 3 || !r.PositionKnown {
 			t.Errorf("recruited primary reports %+v", r)
 		}
 	})
-	t.Run("and may reopen in a later epoch", func(t *testing.T) {
+	t.Run("and may reopen in a later epoch", func(t *testing.T) { //nolint:paralleltest // a step
 		r := n2.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(4, 40), Sync: anyOf(1, "n1"), Barrier: true, Open: true})
 		if r.Open != 4 || r.Recruited != 0 {
 			t.Errorf("reopened primary reports %+v", r)
@@ -57,7 +57,7 @@ func TestAgent_switchover(t *testing.T) { //nolint:paralleltest,tparallel // the
 	})
 }
 
-func TestAgent_clonesOnlyWhatItMay(t *testing.T) { //nolint:paralleltest,tparallel // the steps build on each other
+func TestAgent_clonesOnlyWhatItMay(t *testing.T) { //nolint:tparallel // the steps build on each other
 	t.Parallel()
 	nodes := newNodes(t, 2)
 	n1, n2 := nodes[0], nodes[1]
@@ -76,18 +76,18 @@ func TestAgent_clonesOnlyWhatItMay(t *testing.T) { //nolint:paralleltest,tparall
 		t.Errorf("the interrupted clone is still there: %v", err)
 	}
 
-	t.Run("init refuses a node that has data", func(*testing.T) {
+	t.Run("init refuses a node that has data", func(*testing.T) { //nolint:paralleltest // a step
 		n2.submit(pgcluster.Order{Kind: pgcluster.OrderInit, Stamp: stamp(1, 4)})
 		n2.await("refusal", func(r pgcluster.Report) bool { return r.Order.Kind == pgcluster.OrderInit && r.Order.Error != "" })
 	})
-	t.Run("another cluster's data is not touched", func(t *testing.T) {
+	t.Run("another cluster's data is not touched", func(t *testing.T) { //nolint:paralleltest // a step
 		wrong := follow
 		wrong.Node, wrong.SystemID, wrong.Stamp = "n2", "123", stamp(1, 5)
 		if err := n2.Submit(t.Context(), wrong); !errors.Is(err, pgcluster.ErrWrongSystem) {
 			t.Errorf("Submit: %v, want ErrWrongSystem", err)
 		}
 	})
-	t.Run("a repeated order changes nothing", func(t *testing.T) {
+	t.Run("a repeated order changes nothing", func(t *testing.T) { //nolint:paralleltest // a step
 		follow.Stamp = stamp(1, 6)
 		n2.do(follow)
 		before := n2.Report().Seq
@@ -96,7 +96,7 @@ func TestAgent_clonesOnlyWhatItMay(t *testing.T) { //nolint:paralleltest,tparall
 			t.Errorf("Seq went from %d to %d, done %v", before, after.Seq, after.Order.Done)
 		}
 	})
-	t.Run("a crashed standby waits for an order", func(t *testing.T) {
+	t.Run("a crashed standby waits for an order", func(t *testing.T) { //nolint:paralleltest // a step
 		n2.kill9()
 		r := n2.await("crash", pgcluster.Report.Down)
 		if r.Process != pgcluster.ProcessCrashed || r.Role != pgcluster.RoleStandby || r.Order.Done {
@@ -105,7 +105,7 @@ func TestAgent_clonesOnlyWhatItMay(t *testing.T) { //nolint:paralleltest,tparall
 		n2.submit(follow)
 		n2.await("streaming", func(r pgcluster.Report) bool { return r.Receiver.Streaming && r.Order.Done })
 	})
-	t.Run("half a rewind becomes a clone", func(t *testing.T) {
+	t.Run("half a rewind becomes a clone", func(t *testing.T) { //nolint:paralleltest // a step
 		n2.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(1, 7)})
 		marker := filepath.Join(n2.o.Dir, "pg", "rewind.in-progress")
 		trace := filepath.Join(n2.o.Dir, "pg", "data", "trace")

@@ -113,9 +113,7 @@ func (a *Agent) queryRow(ctx context.Context, sql string, dest ...any) error {
 	return conn.QueryRow(ctx, sql).Scan(dest...)
 }
 
-// awaitSetting waits until the running server has want in force for name. The
-// postmaster reloads first and forwards the signal before it forks again, so a
-// backend that shows the value proves that every other process was told.
+// awaitSetting waits until the running server has reloaded and shows want.
 func (a *Agent) awaitSetting(ctx context.Context, name, want string) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
