@@ -35,6 +35,7 @@ const (
 	reasonReadOnly    reason = "read_only" // not promoted yet, or no longer a primary
 	reasonConflict    reason = "conflict"
 	reasonCrowded     reason = "crowded" // the server has no connection left
+	reasonClosed      reason = "closed"  // a primary that restarted in place lets nobody in until its agent has heard of the opening
 	reasonUnconfirmed reason = "unconfirmed"
 	reasonRetargeted  reason = "retargeted"
 )
@@ -42,7 +43,7 @@ const (
 // certain reports whether a try that failed for this reason has written nothing.
 func (r reason) certain() bool {
 	switch r {
-	case reasonReadOnly, reasonConflict, reasonCrowded, reasonNone:
+	case reasonReadOnly, reasonConflict, reasonCrowded, reasonClosed, reasonNone:
 		return true
 	case reasonConnection, reasonShutdown, reasonUnconfirmed, reasonRetargeted:
 		return false
@@ -76,6 +77,8 @@ func retryReason(err error, lost bool) reason {
 		return reasonConflict
 	case pgerrcode.TooManyConnections:
 		return reasonCrowded
+	case pgerrcode.InvalidAuthorizationSpecification:
+		return reasonClosed
 	}
 	if pgerrcode.IsConnectionException(pgErr.Code) {
 		return reasonConnection

@@ -311,6 +311,34 @@ func TestDo_returnsOtherErrorsAtOnce(t *testing.T) {
 	}
 }
 
+// A primary that was restarted in place refuses the service until its agent has
+// heard that the epoch is open, which the pools may hear first.
+func TestDo_knocksUntilThePrimaryLetsItIn(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 1)
+	p := start(t, c)
+	c.Exec(0, "CREATE ROLE keeper SUPERUSER LOGIN")
+	keeper, err := pgx.Connect(t.Context(), c.DSN(0)+" user=keeper")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keeper.Close(context.WithoutCancel(t.Context()))
+	_, err = keeper.Exec(t.Context(), "ALTER ROLE postgres NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'xpd-pool'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Retarget(target(1, c, 0))
+	done := make(chan error, 1)
+	go func() { done <- p.Do(t.Context(), write(1, nil)) }()
+	waitFor(t, func() bool { n, err := retries(p.reg, "closed"); return err == nil && n > 0 })
+	if _, err := keeper.Exec(t.Context(), "ALTER ROLE postgres LOGIN"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("Do() = %v", err)
+	}
+}
+
 // The schema comes after the pools: connections are used without, and prepared
 // once it is there, on standbys too.
 func TestPools_prepareOnceTheSchemaExists(t *testing.T) {
