@@ -40,9 +40,15 @@ func TestPatient(t *testing.T) {
 
 	back := serve(listen(t, string(peer)))
 	defer back.Close()
+	ctx := t.Context()
 	go func() {
-		for rpc := range back.Consumer() {
-			rpc.Respond(&raft.AppendEntriesResponse{Term: 1, Success: true}, nil)
+		for {
+			select {
+			case rpc := <-back.Consumer():
+				rpc.Respond(&raft.AppendEntriesResponse{Term: 1, Success: true}, nil)
+			case <-ctx.Done():
+				return
+			}
 		}
 	}()
 	if err := append1(raft.AppendEntriesRequest{}); err != nil {

@@ -102,6 +102,7 @@ func Open(o Options) (_ *Store, err error) {
 		Stream: stream{l, memberAddr(self)}, MaxPool: connsPerPeer, Timeout: rpcTimeout, Logger: logger,
 	})}
 	opened.add(trans.Close)
+	opened.add(func() error { trans.CloseStreams(); return nil }) // Close keeps idle ones open
 
 	rc := raftConfig(o.Node, logger)
 	if err := bootstrap(rc, conf, cache, db, snaps, trans); err != nil {
