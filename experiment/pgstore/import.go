@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,10 +25,21 @@ import (
 // the imported rows when ImportAssignments has returned, the others within the time
 // that a change of definitions takes.
 //
+// That stops enrolments for as long as a batch takes, and makes those under way
+// start again. So the next batch on this node lets as much time pass before it
+// begins; one after the other they would keep new units out to the end of the file.
+//
 // Sending a batch again changes nothing; its rows are then Present. It returns an
 // *experiment.InvalidError if the experiment has no run that could take them.
 func (s *Store) ImportAssignments(ctx context.Context, in experiment.AssignmentImport) (experiment.ImportResult, error) {
-	var result experiment.ImportResult
+	if err := s.imported.wait(ctx); err != nil {
+		return experiment.ImportResult{}, err
+	}
+	var (
+		result  experiment.ImportResult
+		matters bool
+	)
+	start := time.Now()
 	err := s.change(ctx, func(ctx context.Context, tx pgx.Tx) (done bool, err error) {
 		im := assignmentImport{AssignmentImport: in}
 		if err := im.run(ctx, tx); err != nil {
@@ -35,12 +47,45 @@ func (s *Store) ImportAssignments(ctx context.Context, in experiment.AssignmentI
 		}
 		result = im.result()
 		// Nodes answer the same as before if nothing came in, or nobody is answered.
-		return im.inserted == 0 || !im.target.State.Live(), nil
+		matters = im.inserted > 0 && im.target.State.Live()
+		return !matters, nil
 	})
 	if err != nil {
 		return experiment.ImportResult{}, fmt.Errorf("import assignments: %w", err)
 	}
+	if matters {
+		s.imported.begin(time.Since(start))
+	}
 	return result, nil
+}
+
+// maxBreather keeps one slow batch from stopping the next.
+const maxBreather = time.Second
+
+// breather is a time in which something must not be done again. The zero value is over.
+type breather struct {
+	until atomic.Pointer[time.Time]
+}
+
+func (b *breather) begin(d time.Duration) {
+	until := time.Now().Add(min(d, maxBreather))
+	b.until.Store(&until)
+}
+
+// wait returns when the time is over, or the error of ctx.
+func (b *breather) wait(ctx context.Context) error {
+	until := b.until.Load()
+	if until == nil {
+		return nil
+	}
+	timer := time.NewTimer(time.Until(*until))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // assignmentImport is one try to import a batch.

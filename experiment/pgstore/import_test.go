@@ -180,7 +180,12 @@ func TestImportAssignments_exclusive(t *testing.T) {
 	mustLayer(t, a, "checkout")
 	mustRun(t, a, half("traffic", "checkout", 0, experiment.SlotCount))
 	mustRun(t, a, closed("history", "checkout"))
-	const units = 600
+	const units = 200
+	for i := range 20 { // some come before the import for sure
+		if d := mustTreat(t, a, user(i*units/20), "traffic"); d.Reason != experiment.ReasonAssigned {
+			t.Fatalf("before the import: %+v", d)
+		}
+	}
 	var wg sync.WaitGroup
 	for _, s := range []*pgstore.Store{a, b} {
 		for w := range 8 {
@@ -194,9 +199,9 @@ func TestImportAssignments_exclusive(t *testing.T) {
 		}
 	}
 	conflicts := 0
-	for from := 0; from < units; from += 50 {
-		rows := make([]experiment.ImportedAssignment, 0, 50)
-		for i := from; i < from+50; i++ {
+	for from := 0; from < units; from += 20 {
+		rows := make([]experiment.ImportedAssignment, 0, 20)
+		for i := from; i < from+20; i++ {
 			rows = append(rows, imported(units-1-i, "green"))
 		}
 		for _, r := range importInto(t, a, "history", true, rows...).Rejected {

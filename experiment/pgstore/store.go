@@ -64,6 +64,8 @@ type Store struct {
 	checked  atomic.Pointer[time.Time] // when snapshot was last known to be current
 	loading  sync.Mutex                // held while a snapshot is loaded
 
+	imported breather // between two batches of imported assignments
+
 	lookups     *group[experiment.UnitKey, lookedUp]
 	assignments *group[enrolment, enrolled]
 	exposures   *group[exposing, []exposed]
