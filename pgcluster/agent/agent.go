@@ -117,7 +117,8 @@ func (a *Agent) begin(ctx context.Context) error {
 		if err := a.killOrphans(ctx); err != nil {
 			return fmt.Errorf("agent: %w", err)
 		}
-		return a.beginStopped(ctx)
+		a.beginStopped(ctx)
+		return nil
 	}
 	a.log.InfoContext(ctx, "adopted a running PostgreSQL", "pid", a.running().pid)
 	// What was saved may not have been written when our predecessor ended.
@@ -132,13 +133,10 @@ func (a *Agent) begin(ctx context.Context) error {
 	return nil
 }
 
-func (a *Agent) beginStopped(ctx context.Context) error {
+func (a *Agent) beginStopped(ctx context.Context) {
 	d, err := a.inspect(ctx)
-	if err != nil {
-		return fmt.Errorf("agent: %w", err)
-	}
-	a.refreshStopped(ctx, d.role != pgcluster.RoleNone && !d.control.clean(), "")
-	return nil
+	// Broken data is reported, not a reason to leave the cluster.
+	a.refreshStopped(ctx, err != nil || (d.role != pgcluster.RoleNone && !d.control.clean()), "")
 }
 
 // Submit accepts an order: it returns nil once the order's stamp is durable and

@@ -180,9 +180,10 @@ func TestAgent_failoverAndRejoin(t *testing.T) { //nolint:tparallel // the steps
 	}
 
 	system := n1.Report().SystemID
-	for _, n := range []*node{n2, n3} {
-		n.do(pgcluster.Order{Kind: pgcluster.OrderRecruit, Stamp: stamp(2, 20), SystemID: system})
-	}
+	recruit := pgcluster.Order{Kind: pgcluster.OrderRecruit, Stamp: stamp(2, 20), SystemID: system}
+	behind := n3.do(recruit).Position
+	n2.await("at least what n3 has", func(r pgcluster.Report) bool { return r.Position.LSN >= behind.LSN })
+	n2.do(recruit)
 	// n1 goes its own way: this is never acknowledged.
 	diverge(t, n1)
 	n1.kill9()

@@ -126,8 +126,12 @@ func (a *Agent) refreshStopped(ctx context.Context, crashed bool, lastError stri
 	}
 	// A server that is gone lets nobody write, and a new one starts closed. If this
 	// cannot be saved, the next start does it.
-	if _, err := a.save(func(s *saved) { s.Barrier, s.Open, s.Promoting, s.Settings.Writable = 0, 0, false, false }); err != nil {
-		a.log.WarnContext(ctx, "end of PostgreSQL not saved", "error", err)
+	_, unsaved := a.save(func(s *saved) {
+		s.Barrier, s.Open, s.Promoting = 0, 0, false
+		s.Settings.Writable, s.Settings.Arming = false, false
+	})
+	if unsaved != nil {
+		a.log.WarnContext(ctx, "end of PostgreSQL not saved", "error", unsaved)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
