@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -243,4 +244,34 @@ func TestAgent_failoverAndRejoin(t *testing.T) { //nolint:tparallel // the steps
 			t.Errorf("left over: %v", left)
 		}
 	})
+}
+
+// TestAgent_recruitDistrustsAPromotion has a standby that was told to promote when
+// its agent died: it may become a primary at any moment, so recruiting restarts it.
+func TestAgent_recruitDistrustsAPromotion(t *testing.T) {
+	t.Parallel()
+	nodes := initialized(t, 2, false)
+	n2 := nodes[1]
+	pid, _ := n2.postmaster()
+	n2.end(false)
+	path := filepath.Join(n2.o.Dir, "agent.json")
+	state, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := strings.Replace(string(state), `"promoting": false`, `"promoting": true`, 1)
+	if asked == string(state) {
+		t.Fatalf("no promotion to pretend in %s", state)
+	}
+	if err := os.WriteFile(path, []byte(asked), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n2.start()
+	r := n2.do(pgcluster.Order{Kind: pgcluster.OrderRecruit, Stamp: stamp(2, 20)})
+	if after, _ := n2.postmaster(); after == pid {
+		t.Error("the server that may promote itself still runs")
+	}
+	if r.Role != pgcluster.RoleStandby || r.Recruited != 2 || !r.PositionKnown {
+		t.Errorf("recruit reports %+v", r)
+	}
 }
