@@ -12,6 +12,8 @@ import (
 // maxRecord bounds a record, which may span lines, in bytes.
 const maxRecord = 64 << 10
 
+const badQuote = "has a quote that is open or misplaced"
+
 // record is one line of a CSV file, or more if a quoted field spans them.
 type record struct {
 	line   int64 // where it begins, from 1
@@ -73,7 +75,7 @@ func (r *recordReader) quoted(rec *record) error {
 			return err
 		}
 		if err != nil || more.tooLong || len(text)+1+len(more.text) > maxRecord {
-			rec.bad = "has a quote that is not closed"
+			rec.bad = badQuote
 			return nil
 		}
 		text += "\n" + more.text
@@ -81,7 +83,7 @@ func (r *recordReader) quoted(rec *record) error {
 	}
 	fields, err := parseQuoted(text)
 	if err != nil {
-		rec.bad = "has a quote in the wrong place"
+		rec.bad = badQuote
 		return nil
 	}
 	rec.raw, rec.fields = text, fields
