@@ -30,7 +30,8 @@ func (d *decision) choose() (pgcluster.NodeID, bool) {
 	}
 	members := 0
 	for _, id := range d.s.Sync.Durable.Members {
-		if _, ok := pledged[id]; ok {
+		// Who does not say how far its WAL goes may have what the others lack.
+		if r, ok := pledged[id]; ok && readable(r) && d.onLineage(r) {
 			members++
 		}
 	}
@@ -73,7 +74,7 @@ func (d *decision) pledged() map[pgcluster.NodeID]pgcluster.Report {
 func (d *decision) best(pledged map[pgcluster.NodeID]pgcluster.Report, floor pgcluster.Position) (pgcluster.NodeID, bool) {
 	var candidates []pgcluster.Report
 	for _, r := range pledged {
-		if r.Running() && r.Role == pgcluster.RoleStandby && r.PositionKnown && reaches(r, floor) && d.onLineage(r) {
+		if readable(r) && reaches(r, floor) && d.onLineage(r) {
 			candidates = append(candidates, r)
 		}
 	}
@@ -88,6 +89,11 @@ func (d *decision) best(pledged map[pgcluster.NodeID]pgcluster.Report, floor pgc
 		)
 	})
 	return candidates[0].Node, true
+}
+
+// readable reports whether r is a standby that knows where its WAL ends.
+func readable(r pgcluster.Report) bool {
+	return r.Running() && r.Role == pgcluster.RoleStandby && r.PositionKnown
 }
 
 // reaches reports whether the WAL of r includes floor: its own lineage passes

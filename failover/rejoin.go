@@ -1,6 +1,10 @@
 package failover
 
-import "github.com/xpd-platform/xpd/pgcluster"
+import (
+	"math"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
 
 // followers orders every node but the primary, whose report is up, to follow it.
 func (d *decision) followers(up pgcluster.Report) {
@@ -18,7 +22,7 @@ func (d *decision) follow(r, up pgcluster.Report) {
 		d.order(pgcluster.Order{Node: r.Node, Kind: pgcluster.OrderRecruit})
 		return
 	}
-	reclone := latest(r) != d.epoch() && d.strays(r) && !d.holds(up, latest(r))
+	reclone := latest(r) != d.epoch() && d.strays(r) && !d.shares(r)
 	settled := r.Order.Kind == pgcluster.OrderFollow && r.Order.Stamp.Epoch == d.epoch() &&
 		r.Order.Upstream == up.Node && r.Order.Timeline == up.Lineage.Current() && r.Order.Reclone == reclone
 	if !settled {
@@ -40,23 +44,41 @@ func latest(r pgcluster.Report) uint64 { return max(r.Led, r.Followed) }
 // strays reports whether a node may hold WAL that an epoch which never opened
 // wrote on a timeline of its own. Another promotion from the same point gives its
 // timeline the same number, so no position betrays the difference: who strays is
-// cloned, unless the primary holds that WAL itself.
+// cloned.
 func (d *decision) strays(r pgcluster.Report) bool {
 	epoch := latest(r)
 	if epoch == 0 || d.s.opened(epoch) {
 		return false
 	}
-	return !r.PositionKnown || r.Position.Timeline > d.s.timelineBefore(epoch)
+	return late(r) || !r.PositionKnown || r.Position.Timeline > d.s.timelineBefore(epoch)
 }
 
-// holds reports whether up, before it was promoted, had WAL of the timeline that
-// epoch made: then that number means the same here and there.
-func (d *decision) holds(up pgcluster.Report, epoch uint64) bool {
-	t := up.Position.Timeline
-	if n := len(up.Lineage); n > 0 && up.Role == pgcluster.RolePrimary {
-		t = up.Lineage[n-1].Parent
+// late reports whether a standby was ordered to lead and may yet be promoted.
+func late(r pgcluster.Report) bool {
+	return r.Role == pgcluster.RoleStandby && r.Led > r.Followed
+}
+
+// base returns what the WAL of node to comes from, now that it is chosen.
+func (d *decision) base(to pgcluster.NodeID) Base {
+	r, ok := d.v.report(to, d.p)
+	switch {
+	case !ok:
+		return Base{}
+	case r.Role == pgcluster.RolePrimary:
+		return Base{Epoch: latest(r), Timeline: math.MaxUint32} // starts in place: no new timeline
 	}
-	return up.Followed == epoch && t > d.s.timelineBefore(epoch)
+	return Base{Epoch: latest(r), Timeline: r.Position.Timeline}
+}
+
+// shares reports whether a node's WAL comes from the same epoch as the primary's
+// and its timeline is one that the primary had too: then the number of either
+// means the same.
+func (d *decision) shares(r pgcluster.Report) bool {
+	base := d.s.Primary.Base
+	if d.s.Op != nil {
+		base = d.s.Op.Base
+	}
+	return latest(r) == base.Epoch && !late(r) && r.PositionKnown && r.Position.Timeline <= base.Timeline
 }
 
 // outdated reports whether a node, since its report, may have joined an epoch that

@@ -36,6 +36,13 @@ type Primary struct {
 	Node   pgcluster.NodeID `json:"node,omitempty"`
 	Epoch  uint64           `json:"epoch"`
 	Access Access           `json:"access"`
+	Base   Base             `json:"base"`
+}
+
+// Base is what a node's WAL came from when the node was chosen to be primary.
+type Base struct {
+	Epoch    uint64             `json:"epoch"`    // that wrote to it last
+	Timeline pgcluster.Timeline `json:"timeline"` // that the new primary's own will be numbered after
 }
 
 // Sync is the synchronous replication rule as recorded.
@@ -48,6 +55,9 @@ type Sync struct {
 	// Mark is the LSN that K members of Pending must have flushed before Pending
 	// becomes Durable; zero until the removed member no longer counts.
 	Mark pgcluster.LSN `json:"mark"`
+	// Seq counts the rules that a primary was ordered to have in force. A rule may
+	// come back: only its number tells a report of the second time from the first.
+	Seq uint64 `json:"seq"`
 }
 
 // target is the rule that PostgreSQL should have in force.
@@ -98,6 +108,7 @@ type Operation struct {
 	To    pgcluster.NodeID `json:"to,omitempty"`   // chosen; durable from PhasePromote on
 	// InPlace prefers restarting From where too few standbys run to fail over to.
 	InPlace bool `json:"in_place,omitempty"`
+	Base    Base `json:"base"`
 	// Sync will be in force in the new epoch.
 	Sync pgcluster.SyncSet `json:"sync"`
 	// Tried are nodes that were chosen in earlier epochs of this operation and
@@ -179,14 +190,14 @@ func (s State) opened(epoch uint64) bool {
 }
 
 // timelineBefore returns the timeline that the last epoch opened before epoch was
-// on, or 0 if none is remembered.
+// on; that of initdb if there was none.
 func (s State) timelineBefore(epoch uint64) pgcluster.Timeline {
 	for _, e := range slices.Backward(s.Epochs) {
 		if e.Epoch < epoch {
 			return e.Timeline
 		}
 	}
-	return 0
+	return 1
 }
 
 func (op *Operation) enter(ph Phase, v View) {

@@ -20,7 +20,7 @@ func (d *decision) steady() {
 		return
 	}
 	d.syncSet(r)
-	if target := d.s.Sync.target(); r.Open != d.s.Primary.Epoch || r.SyncNames != target.Names() {
+	if target := d.s.Sync.target(); r.Open != d.s.Primary.Epoch || r.SyncNames != target.Names() || r.Order.SyncSeq != d.s.Sync.Seq {
 		d.lead(id, target, true, true)
 	}
 	d.followers(r)
@@ -99,6 +99,7 @@ func (d *decision) syncSet(r pgcluster.Report) {
 			// PostgreSQL counts the new member yet; so Raft comes first and no
 			// second step is needed.
 			d.s.Sync.Durable = durable.With(m.ID)
+			d.s.Sync.Seq++
 			d.s.record(Event{
 				At: d.v.Wall, Epoch: d.s.Primary.Epoch, Kind: "grow", Node: m.ID,
 				Reason: fmt.Sprintf("%s streams: sync set is %s", m.ID, d.s.Sync.Durable),
@@ -113,16 +114,18 @@ func (d *decision) syncSet(r pgcluster.Report) {
 		if d.lostStandby(r, id) {
 			next := durable.Without(id)
 			d.s.Sync.Pending, d.s.Sync.Mark = &next, 0
+			d.s.Sync.Seq++
 			return
 		}
 	}
 }
 
-// joinable reports whether id streams and is close enough to be waited for.
+// joinable reports whether id streams, on the orders of this epoch, and is close
+// enough to be waited for.
 func (d *decision) joinable(r pgcluster.Report, id pgcluster.NodeID) bool {
 	f, ok := d.v.standby(id, d.p)
 	s, sends := r.Sender(id)
-	return ok && f.Receiver.Upstream == d.s.Primary.Node &&
+	return ok && f.Receiver.Upstream == d.s.Primary.Node && f.Followed == d.s.Primary.Epoch &&
 		sends && s.Streaming && s.Flushed+d.p.MaxGap >= r.Position.LSN
 }
 
@@ -140,7 +143,7 @@ func (d *decision) lostStandby(r pgcluster.Report, id pgcluster.NodeID) bool {
 // acknowledged alone: all that was flushed here at that time, the mark.
 func (d *decision) shrinkOn(r pgcluster.Report) {
 	pending := *d.s.Sync.Pending
-	if !inForce(r, pending) {
+	if !d.inForce(r, pending) {
 		return
 	}
 	if d.s.Sync.Mark == 0 {
@@ -156,7 +159,7 @@ func (d *decision) shrinkOn(r pgcluster.Report) {
 			removed = id
 		}
 	}
-	d.s.Sync = Sync{Durable: pending}
+	d.s.Sync = Sync{Durable: pending, Seq: d.s.Sync.Seq}
 	d.s.record(Event{
 		At: d.v.Wall, Epoch: d.s.Primary.Epoch, Kind: "shrink", Node: removed,
 		Reason: fmt.Sprintf("%s lost: sync set is %s", removed, pending),

@@ -112,7 +112,8 @@ func (d *decision) recruit() {
 		if op.InPlace && m.ID != op.From {
 			continue
 		}
-		if r, ok := d.v.report(m.ID, d.p); ok && r.Role != pgcluster.RoleNone && r.Recruited != op.Epoch {
+		if r, ok := d.v.report(m.ID, d.p); ok && r.Role != pgcluster.RoleNone &&
+			(r.Recruited != op.Epoch || (r.Role == pgcluster.RoleStandby && r.Down())) {
 			d.order(pgcluster.Order{Node: m.ID, Kind: pgcluster.OrderRecruit})
 		}
 	}
@@ -126,7 +127,8 @@ func (d *decision) promoteTo(to pgcluster.NodeID) {
 	if r, ok := d.v.report(to, d.p); ok && r.PositionKnown && r.Position.Compare(d.s.Floor) > 0 {
 		d.s.Floor = r.Position
 	}
-	op.Sync = d.nextSync(to)
+	op.Base = d.base(to)
+	d.setSync(d.nextSync(to))
 	op.enter(PhasePromote, d.v)
 }
 
@@ -218,9 +220,9 @@ func (d *decision) barrier() {
 		return
 	}
 	if next, changed := d.syncFromSenders(r); changed {
-		op.Sync = next
+		d.setSync(next)
 	}
-	if op.Sync.K > 0 && r.Running() && r.Barrier == op.Epoch && inForce(r, op.Sync) &&
+	if op.Sync.K > 0 && r.Running() && r.Barrier == op.Epoch && d.inForce(r, op.Sync) &&
 		flushed(r, op.Sync, r.BarrierAt) >= op.Sync.K {
 		d.open(r)
 		return
@@ -229,11 +231,18 @@ func (d *decision) barrier() {
 	d.followers(r)
 }
 
-// inForce reports whether nobody but members of sync can acknowledge a commit. The
-// names alone do not say so: a walsender that has not reloaded them yet counts
-// itself by those it has.
-func inForce(r pgcluster.Report, sync pgcluster.SyncSet) bool {
-	return r.SyncNames == sync.Names() && !slices.ContainsFunc(r.Senders, func(s pgcluster.Sender) bool {
+// setSync changes the rule that the new primary will have in force.
+func (d *decision) setSync(sync pgcluster.SyncSet) {
+	d.s.Op.Sync = sync
+	d.s.Sync.Seq++
+}
+
+// inForce reports whether nobody but members of sync, the rule last ordered, can
+// acknowledge a commit. The names alone do not say so: they may be those of an
+// earlier time, with a change still to come, and a walsender that has not reloaded
+// them yet counts itself by those it has.
+func (d *decision) inForce(r pgcluster.Report, sync pgcluster.SyncSet) bool {
+	return r.Order.SyncSeq == d.s.Sync.Seq && r.SyncNames == sync.Names() && !slices.ContainsFunc(r.Senders, func(s pgcluster.Sender) bool {
 		return s.SyncPriority > 0 && !sync.Has(s.Node)
 	})
 }
@@ -256,7 +265,7 @@ func (d *decision) syncFromSenders(r pgcluster.Report) (pgcluster.SyncSet, bool)
 	served := 0
 	for _, m := range d.s.Members {
 		s, ok := r.Sender(m.ID)
-		if !ok || !s.Streaming {
+		if f, here := d.v.standby(m.ID, d.p); !ok || !s.Streaming || !here || f.Followed != d.s.Op.Epoch {
 			continue
 		}
 		now = now.With(m.ID)
@@ -272,8 +281,8 @@ func (d *decision) syncFromSenders(r pgcluster.Report) (pgcluster.SyncSet, bool)
 
 func (d *decision) open(r pgcluster.Report) {
 	op := d.s.Op
-	d.s.Primary = Primary{Node: op.To, Epoch: op.Epoch, Access: AccessOpen}
-	d.s.Sync = Sync{Durable: op.Sync}
+	d.s.Primary = Primary{Node: op.To, Epoch: op.Epoch, Access: AccessOpen, Base: op.Base}
+	d.s.Sync = Sync{Durable: op.Sync, Seq: d.s.Sync.Seq}
 	d.s.Lineage = r.Lineage
 	d.s.Floor = pgcluster.Position{Timeline: r.Lineage.Current(), LSN: r.BarrierAt}
 	d.s.Epochs = append(d.s.Epochs, Epoch{Epoch: op.Epoch, Node: op.To, Timeline: r.Lineage.Current()})
@@ -291,5 +300,5 @@ func (d *decision) open(r pgcluster.Report) {
 
 // lead orders id to be primary.
 func (d *decision) lead(id pgcluster.NodeID, sync pgcluster.SyncSet, barrier, open bool) {
-	d.order(pgcluster.Order{Node: id, Kind: pgcluster.OrderLead, Sync: sync, Barrier: barrier, Open: open})
+	d.order(pgcluster.Order{Node: id, Kind: pgcluster.OrderLead, Sync: sync, SyncSeq: d.s.Sync.Seq, Barrier: barrier, Open: open})
 }

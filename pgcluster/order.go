@@ -48,6 +48,7 @@ type Order struct {
 	Lineage  Lineage `json:"lineage,omitempty"`   // follow: the upstream's
 	Reclone  bool    `json:"reclone,omitempty"`   // follow: the local data has a history that no position betrays
 	Sync     SyncSet `json:"sync"`                // lead
+	SyncSeq  uint64  `json:"sync_seq,omitempty"`  // lead: which change of Sync this is
 	Barrier  bool    `json:"barrier,omitempty"`   // lead
 	Open     bool    `json:"open,omitempty"`      // lead
 }

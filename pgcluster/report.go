@@ -66,6 +66,9 @@ type OrderStatus struct {
 	Stamp Stamp     `json:"stamp"`
 	Step  string    `json:"step"` // what it is doing, for people
 
+	// Of a lead order, once SyncNames and Senders were read after it was accepted:
+	SyncSeq uint64 `json:"sync_seq,omitempty"`
+
 	// Of a follow order:
 	Upstream NodeID   `json:"upstream,omitempty"`
 	Timeline Timeline `json:"timeline,omitempty"` // that the ordered lineage ends in

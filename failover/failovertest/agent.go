@@ -34,7 +34,7 @@ func (n *node) accept(o pgcluster.Order) {
 
 func equalOrders(a, b pgcluster.Order) bool {
 	return a.Kind == b.Kind && a.Stamp == b.Stamp && a.SystemID == b.SystemID && a.Upstream == b.Upstream &&
-		slices.Equal(a.Lineage, b.Lineage) && a.Reclone == b.Reclone && a.Sync.Equal(b.Sync) &&
+		slices.Equal(a.Lineage, b.Lineage) && a.Reclone == b.Reclone && a.Sync.Equal(b.Sync) && a.SyncSeq == b.SyncSeq &&
 		a.Barrier == b.Barrier && a.Open == b.Open
 }
 
@@ -104,7 +104,7 @@ func (n *node) init() {
 func (n *node) recruit() {
 	p := &n.pg
 	switch {
-	case p.systemID == "" || n.recruited == n.order.Stamp.Epoch && (!p.alive() || p.standby):
+	case p.systemID == "" || n.recruited == n.order.Stamp.Epoch && p.alive() == p.standby:
 	case !p.standby && p.alive():
 		n.task(10*time.Millisecond, 200*time.Millisecond, func() {
 			if !p.standby && p.alive() {

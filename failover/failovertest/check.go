@@ -134,7 +134,10 @@ func (c *cluster) checkPledge(l *link) {
 
 // checkPrefix sees what PostgreSQL cannot: WAL that only looks the same.
 func (c *cluster) checkPrefix(l *link) {
-	for i, r := range l.down.pg.wal {
+	if l.up.pg.standby || l.down.followed != l.up.led {
+		return // not what it was told to do: it will be told again
+	}
+	for i, r := range l.down.pg.wal[:min(len(l.down.pg.wal), len(l.up.pg.wal))] {
 		if l.up.pg.wal[i] != r {
 			c.fail("diverged: %s streams from %s at %s, but they differ from record %d on (%s of epoch %d, %s of epoch %d)",
 				l.down.id, l.up.id, l.down.pg.position(), i+1, r.node, r.epoch, l.up.pg.wal[i].node, l.up.pg.wal[i].epoch)

@@ -33,7 +33,7 @@ func (n *node) follow() {
 		n.task(10*time.Millisecond, 200*time.Millisecond, func() { n.end(pgcluster.ProcessStopped) })
 	case !o.Lineage.Holds(p.position()):
 		n.rewind(n.c.nodeOf(o.Upstream))
-	case p.upstream != o.Upstream || !p.key:
+	case p.upstream != o.Upstream || !p.key || n.followed != o.Stamp.Epoch:
 		n.task(time.Millisecond, 30*time.Millisecond, func() { n.point(o) })
 	case !p.alive():
 		n.start()

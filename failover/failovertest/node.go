@@ -141,7 +141,7 @@ func (n *node) report() pgcluster.Report {
 		Node: n.id, Seq: n.seq, SystemID: p.systemID, Process: p.proc, Role: pgcluster.RoleNone,
 		Pledged: n.pledged, Led: n.led, Followed: n.followed,
 		Order: pgcluster.OrderStatus{
-			Kind: n.order.Kind, Stamp: n.order.Stamp, Upstream: n.order.Upstream,
+			Kind: n.order.Kind, Stamp: n.order.Stamp, SyncSeq: n.order.SyncSeq, Upstream: n.order.Upstream,
 			Timeline: n.order.Lineage.Current(), Reclone: n.order.Reclone, Done: n.done,
 		},
 	}

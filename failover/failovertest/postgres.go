@@ -216,6 +216,9 @@ func (n *node) promote() {
 		p.newest = max(p.newest, p.position().Timeline) + 1
 		p.lineage = append(slices.Clone(p.lineage), pgcluster.Switch{Parent: p.position().Timeline, At: p.end(), Child: p.newest})
 		n.c.logf("%s is promoted to timeline %d at %s", n.id, p.newest, p.end())
+		for _, l := range p.senders {
+			n.c.checkPrefix(l)
+		}
 		n.append(0)
 		n.publish()
 	})

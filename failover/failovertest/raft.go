@@ -58,12 +58,19 @@ func (c *cluster) elect() {
 	c.raft.leader, c.raft.life = n.i, n.life
 	term, life := c.raft.term, n.life
 	c.logf("%s leads term %d", n.id, term)
-	c.after(c.between(5*time.Millisecond, 60*time.Millisecond), func() {
-		if c.raft.term == term && n.life == life && c.canLead(n) { // the barrier
-			n.leading, n.saving = term, false
-			n.apply()
-		}
-	})
+	c.after(c.between(5*time.Millisecond, 60*time.Millisecond), func() { n.barrierRaft(term, life) })
+}
+
+// barrierRaft lets n lead once it has seen everything that was agreed before.
+func (n *node) barrierRaft(term uint64, life int) {
+	switch {
+	case n.c.raft.term != term || n.life != life:
+	case !n.c.canLead(n):
+		n.c.after(100*time.Millisecond, func() { n.barrierRaft(term, life) })
+	default:
+		n.leading, n.saving = term, false
+		n.apply()
+	}
 }
 
 // apply brings a replica up to date.
