@@ -1,0 +1,135 @@
+package csvimport_test
+
+import (
+	"context"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/xpd-platform/xpd/client"
+	"github.com/xpd-platform/xpd/client/csvimport"
+	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/report"
+)
+
+const cookieCats = "../../../shared/data/cookie_cats.csv.gz"
+
+func cookieCatsMetrics() []experiment.Metric {
+	return []experiment.Metric{
+		{Key: "retention_1", Kind: experiment.MetricConversion, Event: "retention_1"},
+		{Key: "retention_7", Kind: experiment.MetricConversion, Event: "retention_7"},
+		{Key: "rounds", Kind: experiment.MetricMean, Event: "rounds"},
+	}
+}
+
+// flaky loses the answer of every third batch, and its caller stops.
+type flaky struct {
+	service
+
+	calls int
+}
+
+func (f *flaky) ImportEvents(ctx context.Context, batch client.EventImport) (client.ImportResult, error) {
+	r, err := f.service.ImportEvents(ctx, batch)
+	if f.calls++; f.calls%3 == 0 {
+		return client.ImportResult{}, errLost
+	}
+	return r, err
+}
+
+// TestImport_cookieCats imports a real experiment and finds in the report what is
+// published about it.
+func TestImport_cookieCats(t *testing.T) {
+	t.Parallel()
+	if _, err := os.Stat(cookieCats); err != nil {
+		t.Skip(err)
+	}
+	s := serve(t)
+	s.experiment(t, "gate", cookieCatsMetrics(), "gate_30", "gate_40")
+	dir := t.TempDir()
+	o := csvimport.Options{File: filepath.Join(dir, "cats.csv.gz"), Rejects: filepath.Join(dir, "rejects.csv")}
+	input, err := os.ReadFile(cookieCats)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(o.File, input, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	events := csvimport.Events{
+		UnitType: "user", UnitColumn: "userid",
+		Columns: []csvimport.EventColumn{
+			{Type: "retention_1", Column: "retention_1"}, {Type: "retention_7", Column: "retention_7"},
+			{Type: "rounds", Column: "sum_gamerounds"},
+		},
+	}
+	a := versions()
+	got, err := csvimport.ImportAssignments(t.Context(), s, o, a)
+	wantResult(t, got, err, csvimport.Result{Lines: 90_189, Inserted: 90_189})
+
+	// Each try ends at a lost answer, the next one goes on from there.
+	unreliable := &flaky{service: s}
+	for tries := 1; ; tries++ {
+		got, err = csvimport.ImportEvents(t.Context(), unreliable, o, events)
+		if err == nil {
+			t.Logf("events took %d tries", tries)
+			break
+		}
+		if tries > 100 {
+			t.Fatal(err)
+		}
+	}
+	stored := s.count(t, "SELECT count(*) FROM event")
+	if got.Lines != 90_189 || got.Rejected != 0 || got.Inserted+got.Present != stored {
+		t.Errorf("events: %+v, want 90,189 lines and %d rows", got, stored)
+	}
+	first := cookieCatsReport(t, s)
+
+	// Everything a second time changes nothing.
+	got, err = csvimport.ImportAssignments(t.Context(), s, o, a)
+	wantResult(t, got, err, csvimport.Result{Lines: 90_189, Present: 90_189})
+	got, err = csvimport.ImportEvents(t.Context(), s, o, events)
+	wantResult(t, got, err, csvimport.Result{Lines: 90_189, Present: stored})
+	second := cookieCatsReport(t, s)
+	second.GeneratedAt = first.GeneratedAt
+	if diff := cmp.Diff(first, second); diff != "" {
+		t.Errorf("report after importing twice (-once +twice):\n%s", diff)
+	}
+}
+
+// cookieCatsReport returns the report after it has compared it.
+func cookieCatsReport(t *testing.T, s service) report.Report {
+	t.Helper()
+	r, err := s.Report(t.Context(), "gate")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string][2]float64{
+		"retention_1": {0.448188, 0.442283}, "retention_7": {0.190201, 0.182000}, "rounds": {52.4563, 51.2988},
+	}
+	if len(r.Metrics) != len(want) {
+		t.Fatalf("%d metrics, want %d", len(r.Metrics), len(want))
+	}
+	for i, units := range []int64{44_700, 45_489} {
+		if got := r.Treatments[i]; got.Exposed != units || got.Assigned != units {
+			t.Errorf("%s has %d units, %d exposed, want %d", got.Treatment, got.Assigned, got.Exposed, units)
+		}
+		for _, m := range r.Metrics {
+			got := m.Results[i]
+			tolerance := 5e-7
+			if m.Kind == experiment.MetricMean {
+				tolerance = 5e-5
+			}
+			if math.Abs(got.Value.Value-want[m.Metric][i]) > tolerance || got.Units != units {
+				t.Errorf("%s of %s = %v of %d units, want %v", m.Metric, got.Treatment, got.Value.Value, got.Units, want[m.Metric][i])
+			}
+		}
+	}
+	// Computed from the file by other means (SciPy).
+	if p := r.SRM.P.Value; math.Abs(p-0.0086) > 5e-5 || r.SRM.Mismatch {
+		t.Errorf("split: p = %v, mismatch %v, want 0.0086 and none", p, r.SRM.Mismatch)
+	}
+	return r
+}

@@ -1,0 +1,116 @@
+package csvimport_test
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/xpd-platform/xpd/client"
+	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/experiment/httpapi"
+	"github.com/xpd-platform/xpd/experiment/pgstore"
+	"github.com/xpd-platform/xpd/internal/pgtest"
+	"github.com/xpd-platform/xpd/report"
+	reportapi "github.com/xpd-platform/xpd/report/httpapi"
+)
+
+// service is xpd's experiment side over HTTP, on a database of its own.
+type service struct {
+	*client.Client
+
+	store *pgstore.Store
+	pool  *pgxpool.Pool
+}
+
+// poolDB is a primary that never changes.
+type poolDB struct{ pool *pgxpool.Pool }
+
+func (d poolDB) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	return d.Read(context.WithoutCancel(ctx), fn)
+}
+
+func (d poolDB) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	return d.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return fn(ctx, c.Conn()) })
+}
+
+func serve(t testing.TB) service {
+	t.Helper()
+	pool := pgtest.New(t)
+	if err := pgstore.Migrate(t.Context(), pool.Config().ConnConfig); err != nil {
+		t.Fatal(err)
+	}
+	logger, registry := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+	store, err := pgstore.New(pgstore.Options{
+		DB: poolDB{pool}, Now: time.Now, Logger: logger, Registry: registry,
+		ListenConn: func(ctx context.Context) (*pgx.Conn, error) {
+			return pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reporter, err := report.New(report.Options{DB: poolDB{pool}, Experiments: store, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- store.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("Run() = %v, want nil", err)
+		}
+	})
+	server := httptest.NewServer(httpapi.New(httpapi.Options{
+		Assigner: store, Recorder: store, Layers: store, Experiments: store,
+		Ready: store.Ready, Metrics: http.NotFoundHandler(), Logger: logger, Registry: registry,
+		Extra: func(r chi.Router) {
+			r.Group(httpapi.ImportRoutes(store, time.Now, logger))
+			r.Group(reportapi.Routes(reporter, logger))
+		},
+		OpenAPI: []json.RawMessage{httpapi.ImportOpenAPI(), reportapi.OpenAPI()},
+	}))
+	t.Cleanup(server.Close)
+	c, err := client.New([]string{server.URL}, server.Client())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return service{c, store, pool}
+}
+
+// experiment creates one that only takes imports, and starts it.
+func (s service) experiment(t testing.TB, key string, metrics []experiment.Metric, treatments ...string) {
+	t.Helper()
+	if _, err := s.store.CreateLayer(t.Context(), experiment.Layer{Key: key, UnitType: "user"}); err != nil {
+		t.Fatal(err)
+	}
+	d := experiment.Definition{Key: key, Layer: key, Metrics: metrics}
+	for i, t := range treatments {
+		d.Treatments = append(d.Treatments, experiment.Treatment{Key: t, Control: i == 0, Weight: 1})
+	}
+	if _, err := s.store.CreateExperiment(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.store.MoveExperiment(t.Context(), key, experiment.StateRunning, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (s service) count(t testing.TB, sql string) int64 {
+	t.Helper()
+	var n int64
+	if err := s.pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
