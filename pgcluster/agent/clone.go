@@ -39,7 +39,7 @@ func (a *Agent) clone(ctx context.Context, o pgcluster.Order) error {
 		return err
 	}
 	// The copy was never a primary here.
-	if _, err := a.save(func(s *saved) { s.Led = 0 }); err != nil {
+	if _, err := a.save(func(s *saved) { s.Led, s.Followed = 0, 0 }); err != nil {
 		return err
 	}
 	a.refreshStopped(ctx, false, "")

@@ -124,6 +124,9 @@ func (a *Agent) checkUpstream(ctx context.Context, o pgcluster.Order) error {
 
 // attach lets the node log in to its upstream and tells it to.
 func (a *Agent) attach(o pgcluster.Order) error {
+	if _, err := a.save(func(s *saved) { s.Followed = o.Stamp.Epoch }); err != nil {
+		return err
+	}
 	if err := a.giveKey(); err != nil {
 		return err
 	}

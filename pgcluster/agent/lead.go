@@ -47,7 +47,7 @@ func (a *Agent) lead(ctx context.Context, o pgcluster.Order) error {
 	if err != nil {
 		return err
 	}
-	if err := a.keepSync(ctx, o.Sync.Names()); err != nil {
+	if err := a.keepSync(ctx, o.Sync.Names(), o.SyncSeq); err != nil {
 		return err
 	}
 	if o.Barrier {
@@ -155,7 +155,7 @@ func (a *Agent) probeNow() {
 
 // keepSync brings the rule into force. From an empty one it takes a checkpoint
 // more: see the package comment on the flag.
-func (a *Agent) keepSync(ctx context.Context, names string) error {
+func (a *Agent) keepSync(ctx context.Context, names string, seq uint64) error {
 	if a.state.get().Settings.Sync != names {
 		a.step("changing synchronous_standby_names")
 		err := a.apply(func(s *settings) {
@@ -174,14 +174,16 @@ func (a *Agent) keepSync(ctx context.Context, names string) error {
 			return err
 		}
 	}
-	a.probeNow()
-	err := a.await(ctx, func(r pgcluster.Report) (bool, error) {
-		if r.Down() {
-			return false, errServerGone
-		}
-		return r.Role == pgcluster.RolePrimary && r.SyncNames == names, nil
+	err := until(ctx, 5*time.Millisecond, func(ctx context.Context) (bool, error) {
+		now, err := a.observeNow(ctx)
+		return now.role == pgcluster.RolePrimary && now.syncNames == names, err
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	// What is reported now was seen after the order: the names and who counts.
+	a.publish(func(r *pgcluster.Report) { r.Order.SyncSeq = seq })
+	return nil
 }
 
 // arm returns once every commit waits by the rule. The postmaster passes a reload

@@ -142,12 +142,21 @@ SELECT pg_last_wal_receive_lsn() IS NOT NULL OR EXISTS (
 	})
 }
 
-// publishFinalPosition reports where the WAL of a detached standby ends. Probes
-// that began earlier may have seen less and are void.
+// publishFinalPosition reports where the WAL of a detached standby ends.
 func (a *Agent) publishFinalPosition(ctx context.Context) error {
+	o, err := a.observeNow(ctx)
+	if err == nil && o.role != pgcluster.RoleStandby {
+		err = errors.New("the server is a primary")
+	}
+	return err
+}
+
+// observeNow observes and reports what it saw. Probes that began earlier may have
+// seen less and are void.
+func (a *Agent) observeNow(ctx context.Context) (observation, error) {
 	conn, err := a.admin(ctx)
 	if err != nil {
-		return err
+		return observation{}, err
 	}
 	a.mu.Lock()
 	a.generation++
@@ -155,13 +164,10 @@ func (a *Agent) publishFinalPosition(ctx context.Context) error {
 	a.mu.Unlock()
 	o, err := a.observeWithin(ctx, conn)
 	if err != nil {
-		return err
-	}
-	if o.role != pgcluster.RoleStandby {
-		return errors.New("the server is a primary")
+		return o, err
 	}
 	a.publishObservation(o, generation)
-	return nil
+	return o, nil
 }
 
 // observeWithin observes for a decision: with a bound on its time, and only if the

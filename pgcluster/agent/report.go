@@ -110,6 +110,7 @@ func (a *Agent) save(change func(*saved)) (saved, error) {
 func (s saved) report(r *pgcluster.Report) {
 	r.Pledged = s.Pledged
 	r.Led = s.Led
+	r.Followed = s.Followed
 	r.Recruited = s.Recruited
 	r.Barrier, r.BarrierAt = s.Barrier, s.BarrierAt
 	r.Open = s.Open

@@ -16,6 +16,7 @@ import (
 type saved struct {
 	Pledged   pgcluster.Stamp `json:"pledged"`
 	Led       uint64          `json:"led"`
+	Followed  uint64          `json:"followed"`
 	Recruited uint64          `json:"recruited"`
 	Barrier   uint64          `json:"barrier"`
 	BarrierAt pgcluster.LSN   `json:"barrier_at"`
