@@ -52,6 +52,7 @@ const (
 	saveTimeout    = 2 * time.Second
 	barrierTimeout = 5 * time.Second
 	moveInterval   = 5 * time.Second // between attempts to move leadership
+	moveFresh      = 2 * longPoll    // heard of so lately, a node will take it at once
 	moveTimeout    = 2 * time.Second
 )
 
@@ -211,7 +212,7 @@ func (c *Controller) leavePrimary(ctx context.Context, s failover.State, v failo
 	}
 	var others []pgcluster.NodeID
 	for _, m := range s.Members {
-		if seen, ok := v.Reports[m.ID]; ok && m.ID != c.o.Self && v.Now-seen.At < c.o.Policy.Silence {
+		if seen, ok := v.Reports[m.ID]; ok && m.ID != c.o.Self && v.Now-seen.At < moveFresh {
 			others = append(others, m.ID)
 		}
 	}

@@ -88,6 +88,9 @@ func TestController_actsOnACrashAtOnce(t *testing.T) {
 		if s, index := l.State(); index != 10 || s.Op != nil {
 			t.Fatalf("a steady cluster was changed: index %d, op %+v", index, s.Op)
 		}
+		if orders := n.sent(""); len(orders) != 0 {
+			t.Fatalf("a steady cluster was ordered about: %+v", orders)
+		}
 		n.set("n1", func(r *pgcluster.Report) { r.Process = pgcluster.ProcessCrashed })
 		synctest.Wait() // no time passes
 		if op := l.op(); op == nil || op.Phase != failover.PhaseRecruit || op.Epoch != 4 {

@@ -251,14 +251,14 @@ func steadyReports() []pgcluster.Report {
 	at := pgcluster.Position{Timeline: 1, LSN: 200}
 	primary := pgcluster.Report{
 		Node: "n1", SystemID: "sys", Process: pgcluster.ProcessRunning, Role: pgcluster.RolePrimary,
-		Position: at, PositionKnown: true, Led: 3, Barrier: 3, Open: 3, SyncNames: steadyState().Sync.Durable.Names(),
+		Position: at, PositionKnown: true, Pledged: pgcluster.Stamp{Epoch: 3}, Led: 3, Barrier: 3, Open: 3, SyncNames: steadyState().Sync.Durable.Names(),
 	}
 	out := []pgcluster.Report{primary}
 	for _, id := range []pgcluster.NodeID{"n2", "n3"} {
 		out[0].Senders = append(out[0].Senders, pgcluster.Sender{Node: id, Streaming: true, SyncPriority: 1, Flushed: 200})
 		out = append(out, pgcluster.Report{
 			Node: id, SystemID: "sys", Process: pgcluster.ProcessRunning, Role: pgcluster.RoleStandby,
-			Position: at, PositionKnown: true, Receiver: pgcluster.Receiver{Upstream: "n1", Streaming: true},
+			Position: at, PositionKnown: true, Pledged: pgcluster.Stamp{Epoch: 3}, Followed: 3, Receiver: pgcluster.Receiver{Upstream: "n1", Streaming: true},
 			Order: pgcluster.OrderStatus{Kind: pgcluster.OrderFollow, Stamp: pgcluster.Stamp{Epoch: 3}, Upstream: "n1", Timeline: 1, Done: true},
 		})
 	}
