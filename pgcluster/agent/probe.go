@@ -265,9 +265,10 @@ func (a *Agent) senders(ctx context.Context, conn *pgx.Conn) ([]pgcluster.Sender
 }
 
 // heartbeat writes a little WAL on a primary, so that its standbys hear from it
-// even when it is idle. It has its own connection and may hang with the disk: the
-// commit waits for that, and for no standby. A message outside a transaction
-// would not do, because nobody flushes it.
+// even when it is idle. The message is outside any transaction: it takes no
+// transaction id and waits neither for the disk nor for a standby; the WAL writer
+// flushes it a moment later. It has its own connection, so that should it hang all
+// the same, probes go on.
 func (a *Agent) heartbeat(ctx context.Context) {
 	var conn *pgx.Conn
 	var of *server
@@ -306,7 +307,7 @@ func (a *Agent) beat(ctx context.Context, conn *pgx.Conn) *pgx.Conn {
 			return nil
 		}
 	}
-	if _, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(true, 'xpd.heartbeat', '')"); err != nil {
+	if _, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(false, 'xpd.heartbeat', '')"); err != nil {
 		closeConn(ctx, conn)
 		return nil
 	}
