@@ -59,7 +59,7 @@ RETURNING unit_key, run_id`
 const readAssignmentsSQL = `
 SELECT unit_key, run_id, treatment, version, assigned_at
 FROM assignment
-WHERE (unit_key, run_id) IN (SELECT unit_key, run_id FROM unnest($1::uuid[], $2::int4[]) AS k (unit_key, run_id))`
+WHERE unit_key = ANY ($1::uuid[])`
 
 // enrol stores the enrolments of the newest version among es; those of an older
 // one are stale. Requests for one unit share its rows.
@@ -110,6 +110,7 @@ func (s *Store) insertAssignments(
 		stored = make(map[rowKey]experiment.Assignment, len(wanted))
 		// Statements up to the end of a batch are one transaction, which commits there.
 		var b pgx.Batch
+		b.Queue(byKeySQL)
 		b.Queue(checkDefinitionsSQL, version)
 		b.Queue(insertUnitsSQL, units.keys, units.types, units.ids)
 		b.Queue(insertAssignmentsSQL, rows.units, rows.runs, rows.treatments, rows.versions, rows.ats).
@@ -129,32 +130,32 @@ func (s *Store) insertAssignments(
 		if err != nil || len(stored) == len(wanted) {
 			return err
 		}
-		return readAssignments(ctx, c, rows, stored)
+		return readAssignments(ctx, c, wanted, stored)
 	})
 	return stored, stale, err
 }
 
-// readAssignments adds those of rows that are not in stored yet.
-func readAssignments(ctx context.Context, c *pgx.Conn, rows assignmentColumns, stored map[rowKey]experiment.Assignment) error {
+// readAssignments adds those of wanted that are not in stored yet.
+func readAssignments(ctx context.Context, c *pgx.Conn, wanted, stored map[rowKey]experiment.Assignment) error {
 	var units [][16]byte
-	var runs []int32
-	for i, u := range rows.units {
-		if _, ok := stored[rowKey{u, rows.runs[i]}]; !ok {
-			units = append(units, u)
-			runs = append(runs, rows.runs[i])
+	for k := range wanted {
+		if _, ok := stored[k]; !ok {
+			units = append(units, k.unit)
 		}
 	}
-	found, err := c.Query(ctx, readAssignmentsSQL, units, runs)
-	if err != nil {
+	var b pgx.Batch
+	b.Queue(byKeySQL)
+	b.Queue(readAssignmentsSQL, units).Query(func(r pgx.Rows) error {
+		var k rowKey
+		var a experiment.Assignment
+		_, err := pgx.ForEachRow(r, []any{(*[16]byte)(&k.unit), &a.RunID, &a.Treatment, &a.Version, &a.At}, func() error {
+			k.run = a.RunID
+			stored[k] = a
+			return nil
+		})
 		return err
-	}
-	var unit [16]byte
-	var a experiment.Assignment
-	_, err = pgx.ForEachRow(found, []any{&unit, &a.RunID, &a.Treatment, &a.Version, &a.At}, func() error {
-		stored[rowKey{unit, a.RunID}] = a
-		return nil
 	})
-	return err
+	return c.SendBatch(ctx, &b).Close()
 }
 
 // unitColumns are units in the form of arrays, sorted by key.

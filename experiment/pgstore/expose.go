@@ -61,19 +61,19 @@ func (s *Store) Expose(
 	return results, nil
 }
 
+// The assignment is looked up row by row: a join might not be.
 const insertExposuresSQL = `
 INSERT INTO exposure (unit_key, run_id, exposed_at)
-SELECT e.unit_key, e.run_id, e.exposed_at
+SELECT unit_key, run_id, exposed_at
 FROM unnest($1::uuid[], $2::int4[], $3::timestamptz[]) AS e (unit_key, run_id, exposed_at)
-JOIN assignment a ON a.unit_key = e.unit_key AND a.run_id = e.run_id
-ORDER BY e.unit_key, e.run_id
+WHERE (SELECT true FROM assignment a WHERE a.unit_key = e.unit_key AND a.run_id = e.run_id)
 ON CONFLICT DO NOTHING
 RETURNING unit_key, run_id`
 
 const readExposuresSQL = `
 SELECT unit_key, run_id, exposed_at
 FROM exposure
-WHERE (unit_key, run_id) IN (SELECT unit_key, run_id FROM unnest($1::uuid[], $2::int4[]) AS k (unit_key, run_id))`
+WHERE unit_key = ANY ($1::uuid[])`
 
 // expose stores the confirmations in one transaction and reads all of them back,
 // since most of them were confirmed before.
@@ -127,6 +127,7 @@ func (s *Store) insertExposures(
 		tries++
 		inserted, stored = map[rowKey]bool{}, map[rowKey]time.Time{}
 		var b pgx.Batch
+		b.Queue(byKeySQL)
 		b.Queue(insertExposuresSQL, units, runs, ats).Query(func(r pgx.Rows) error {
 			var k rowKey
 			_, err := pgx.ForEachRow(r, []any{(*[16]byte)(&k.unit), &k.run}, func() error {
@@ -135,7 +136,7 @@ func (s *Store) insertExposures(
 			})
 			return err
 		})
-		b.Queue(readExposuresSQL, units, runs).Query(func(r pgx.Rows) error {
+		b.Queue(readExposuresSQL, units).Query(func(r pgx.Rows) error {
 			var k rowKey
 			var at time.Time
 			_, err := pgx.ForEachRow(r, []any{(*[16]byte)(&k.unit), &k.run, &at}, func() error {

@@ -39,6 +39,7 @@ func (s *Store) UnitHistory(ctx context.Context, u experiment.Unit) (experiment.
 	err := s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		h = experiment.History{Unit: u}
 		var b pgx.Batch
+		b.Queue(byKeySQL)
 		b.Queue(assignmentsOfSQL, key).Query(func(r pgx.Rows) (err error) {
 			h.Assignments, err = pgx.CollectRows(r, pastAssignment)
 			return err

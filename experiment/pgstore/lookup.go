@@ -19,7 +19,8 @@ type lookedUp struct {
 // One statement sees one moment: version and rows belong together.
 const lookUpSQL = `
 SELECT d.version, a.unit_key, a.run_id, a.treatment, a.version, a.assigned_at
-FROM definitions d LEFT JOIN assignment a ON a.unit_key = ANY ($1::uuid[])`
+FROM definitions d LEFT JOIN assignment a ON a.unit_key = ANY ($1::uuid[])
+WHERE d.one`
 
 // lookUp reads the assignments of many units.
 func (s *Store) lookUp(ctx context.Context, keys []experiment.UnitKey) ([]lookedUp, error) {
@@ -27,25 +28,26 @@ func (s *Store) lookUp(ctx context.Context, keys []experiment.UnitKey) ([]looked
 	var byUnit map[experiment.UnitKey][]experiment.Assignment
 	err := s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		byUnit = make(map[experiment.UnitKey][]experiment.Assignment, len(keys))
-		rows, err := c.Query(ctx, lookUpSQL, uuids(keys))
-		if err != nil {
+		var b pgx.Batch
+		b.Queue(byKeySQL)
+		b.Queue(lookUpSQL, uuids(keys)).Query(func(r pgx.Rows) error {
+			// All but the version are null if no unit has a row.
+			var unit *[16]byte
+			var run *int32
+			var treatment *int16
+			var drawnBy *int64
+			var assignedAt *time.Time
+			_, err := pgx.ForEachRow(r, []any{&version, &unit, &run, &treatment, &drawnBy, &assignedAt}, func() error {
+				if unit != nil {
+					byUnit[*unit] = append(byUnit[*unit], experiment.Assignment{
+						RunID: *run, Treatment: *treatment, Version: *drawnBy, At: *assignedAt,
+					})
+				}
+				return nil
+			})
 			return err
-		}
-		// All but the version are null if no unit has a row.
-		var unit *[16]byte
-		var run *int32
-		var treatment *int16
-		var drawnBy *int64
-		var assignedAt *time.Time
-		_, err = pgx.ForEachRow(rows, []any{&version, &unit, &run, &treatment, &drawnBy, &assignedAt}, func() error {
-			if unit != nil {
-				byUnit[*unit] = append(byUnit[*unit], experiment.Assignment{
-					RunID: *run, Treatment: *treatment, Version: *drawnBy, At: *assignedAt,
-				})
-			}
-			return nil
 		})
-		return err
+		return c.SendBatch(ctx, &b).Close()
 	})
 	if err != nil {
 		return nil, err

@@ -42,9 +42,9 @@ RETURNING id`
 
 // A second try tells what the first one may have stored by the time it was received.
 const readOwnEventsSQL = `
-SELECT e.id
-FROM unnest($1::uuid[], $2::timestamptz[]) AS own (id, received_at)
-JOIN event e ON e.id = own.id AND e.received_at = own.received_at`
+SELECT id
+FROM event
+WHERE id = ANY ($1::uuid[]) AND received_at = ANY ($2::timestamptz[])`
 
 // record stores the events and their units in one transaction and one round trip.
 func (s *Store) record(ctx context.Context, rs []recording) ([][]experiment.EventResult, error) {
@@ -62,6 +62,7 @@ func (s *Store) record(ctx context.Context, rs []recording) ([][]experiment.Even
 			return err
 		}
 		var b pgx.Batch
+		b.Queue(byKeySQL)
 		b.Queue(insertUnitsSQL, units.keys, units.types, units.ids)
 		b.Queue(insertEventsSQL, columns.ids, columns.units, columns.types, columns.occurred, columns.received,
 			columns.values, columns.items, columns.discounts, columns.currencies).Query(accept)
