@@ -13,6 +13,7 @@ import (
 	"github.com/xpd-platform/xpd/client/csvimport"
 	"github.com/xpd-platform/xpd/experiment"
 	"github.com/xpd-platform/xpd/report"
+	"github.com/xpd-platform/xpd/stats"
 )
 
 const cookieCats = "../../../shared/data/cookie_cats.csv.gz"
@@ -127,9 +128,28 @@ func cookieCatsReport(t *testing.T, s service) report.Report {
 			}
 		}
 	}
-	// Computed from the file by other means (SciPy).
-	if p := r.SRM.P.Value; math.Abs(p-0.0086) > 5e-5 || r.SRM.Mismatch {
-		t.Errorf("split: p = %v, mismatch %v, want 0.0086 and none", p, r.SRM.Mismatch)
+	// Computed from the file by other means.
+	near(t, "p of the split", r.SRM.P, 0.00860798781083624, 1e-12)
+	if r.SRM.Mismatch {
+		t.Error("the split counts as a mismatch")
+	}
+	for i, want := range []struct{ difference, statistic, p, tolerance float64 }{
+		{20119./45489 - 20034./44700, -1.7840862247974725, 0.07440965529691916, 1e-12},
+		{8279./45489 - 8502./44700, -3.164358912748191, 0.0015542499756143289, 1e-12},
+		{-1.1574884539532457, -0.8854374331270647, 0.37592075060695496, 2e-5}, // p of the normal distribution
+	} {
+		m := r.Metrics[i]
+		c := m.Results[1].Comparison
+		near(t, "difference of "+m.Metric, c.Difference.Estimate, want.difference, 1e-9)
+		near(t, "statistic of "+m.Metric, c.Statistic, want.statistic, 1e-9)
+		near(t, "p of "+m.Metric, c.P, want.p, want.tolerance)
 	}
 	return r
+}
+
+func near(t *testing.T, what string, got stats.Number, want, tolerance float64) {
+	t.Helper()
+	if !got.Defined || math.Abs(got.Value-want) > tolerance {
+		t.Errorf("%s = %v, want %v", what, got.Value, want)
+	}
 }
