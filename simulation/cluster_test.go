@@ -21,6 +21,7 @@ const (
 	faultPatience = 90 * time.Second
 	stopPatience  = 30 * time.Second
 	testRate      = 150
+	warm          = 20 // acknowledgements of each kind before a fault
 )
 
 // bed is the cluster that the tests of faults share, one after the other.
@@ -141,7 +142,12 @@ func underLoad(t *testing.T, script func(context.Context, *simulation.Session) e
 	t.Logf("seed %d", seed)
 	report, err := simulation.Drive(ctx, cluster, simulation.Options{
 		Rate: testRate, Seed: seed, Progress: t.Output(),
-	}, script)
+	}, func(ctx context.Context, s *simulation.Session) error {
+		if err := s.AwaitTraffic(ctx, warm); err != nil {
+			return err
+		}
+		return script(ctx, s)
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,9 +157,6 @@ func underLoad(t *testing.T, script func(context.Context, *simulation.Session) e
 		for _, c := range report.Complaints {
 			t.Log(c)
 		}
-	}
-	if a := report.Acknowledged; a.Assignments == 0 || a.Exposures == 0 || a.Events == 0 {
-		t.Errorf("acknowledged %+v: the load did not reach every table", a)
 	}
 	return report
 }

@@ -161,3 +161,9 @@ func (j *journal) enrolledSince(t time.Time) bool {
 	defer j.mu.Unlock()
 	return slices.ContainsFunc(j.enrolments, func(at time.Time) bool { return at.After(t) })
 }
+
+func (j *journal) acknowledged() Acknowledged {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return Acknowledged{Assignments: len(j.assigned), Exposures: len(j.exposed), Events: len(j.events)}
+}

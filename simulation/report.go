@@ -90,7 +90,7 @@ func (s *Session) report(ctx context.Context) (Report, error) {
 	r := Report{
 		Seed: s.o.Seed, Rate: s.o.Rate, Seconds: ended.Sub(s.start).Seconds(),
 		Disturbances: s.disturbances, Requests: s.load.counts(), Audits: audits, Allocation: allocation,
-		Acknowledged: Acknowledged{Assignments: len(j.assigned), Exposures: len(j.exposed), Events: len(j.events)},
+		Acknowledged: j.acknowledged(),
 		Changed:      j.changed, TornUnits: len(j.torn),
 		Complaints: slices.Concat(s.load.failures, j.complaints),
 	}

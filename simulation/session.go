@@ -2,7 +2,6 @@ package simulation
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -149,14 +148,27 @@ func (s *Session) Disturb(ctx context.Context, name string, steps func(context.C
 	return nil
 }
 
+// AwaitTraffic returns once at least n of everything was acknowledged.
+func (s *Session) AwaitTraffic(ctx context.Context, n int) error {
+	return s.await(ctx, fmt.Sprintf("%d of everything to be acknowledged", n), func() bool {
+		a := s.journal.acknowledged()
+		return min(a.Assignments, a.Exposures, a.Events) >= n
+	})
+}
+
 // AwaitEnrolment returns once the assignment of a new unit was acknowledged after t.
 func (s *Session) AwaitEnrolment(ctx context.Context, t time.Time) error {
+	return s.await(ctx, "a new unit to be assigned", func() bool { return s.journal.enrolledSince(t) })
+}
+
+// await returns once ok does.
+func (s *Session) await(ctx context.Context, what string, ok func() bool) error {
 	tick := time.NewTicker(ackInterval)
 	defer tick.Stop()
-	for !s.journal.enrolledSince(t) {
+	for !ok() {
 		select {
 		case <-ctx.Done():
-			return errors.Join(errors.New("no new unit is assigned any more"), context.Cause(ctx))
+			return fmt.Errorf("wait for %s: %w", what, context.Cause(ctx))
 		case <-tick.C:
 		}
 	}
