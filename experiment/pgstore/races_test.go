@@ -129,6 +129,7 @@ func TestTreatments_whileDefinitionsChange(t *testing.T) {
 
 	ctx, stop := context.WithCancel(t.Context())
 	var told sync.Map // unit and run → treatment
+	var enrolled atomic.Int64
 	var wg sync.WaitGroup
 	for c := range 4 {
 		wg.Go(func() {
@@ -144,7 +145,10 @@ func TestTreatments_whileDefinitionsChange(t *testing.T) {
 					if d.Reason != experiment.ReasonAssigned {
 						continue
 					}
-					if first, seen := told.LoadOrStore([2]any{u, d.RunID}, d.Treatment); seen && first != d.Treatment {
+					first, seen := told.LoadOrStore([2]any{u, d.RunID}, d.Treatment)
+					if !seen {
+						enrolled.Add(1)
+					} else if first != d.Treatment {
 						t.Errorf("unit %v of %s was told %v, now %s", u, d.Experiment, first, d.Treatment)
 					}
 				}
@@ -152,7 +156,7 @@ func TestTreatments_whileDefinitionsChange(t *testing.T) {
 		})
 	}
 	rng := rand.New(rand.NewPCG(2, 0))
-	for range 60 {
+	for edits := 0; edits < 60 || enrolled.Load() < 200 && !t.Failed(); edits++ {
 		split := 1 + rng.IntN(9999)
 		weight := rng.IntN(3)
 		// One gives slots up before the other takes them.
@@ -168,9 +172,6 @@ func TestTreatments_whileDefinitionsChange(t *testing.T) {
 	const claims = `SELECT count(*) FROM (SELECT unit_key FROM assignment GROUP BY unit_key HAVING count(*) > 1) AS twice`
 	if got := count(t, pool, claims); got != 0 {
 		t.Errorf("%d units are in two experiments of one layer", got)
-	}
-	if got := count(t, pool, "SELECT count(DISTINCT unit_key) FROM assignment"); got < 200 {
-		t.Errorf("only %d units were enrolled: the test shows little", got)
 	}
 	if got := count(t, pool, "SELECT count(DISTINCT version) FROM assignment"); got < 5 {
 		t.Errorf("units were enrolled under %d versions only: the test shows little", got)
@@ -201,7 +202,7 @@ func TestRecord_overload(t *testing.T) {
 	o := options(pool)
 	o.DB, o.MaxQueue = gated{poolDB{pool}, gate}, 1000
 	s := start(t, o)
-	const senders, each = 40, 100 // 1,000 events may wait; two flushes of up to 1,000 are under way
+	const senders, each = 40, 100 // 1,000 events may wait while up to 1,000 are being flushed
 	var refused, accepted atomic.Int64
 	var wg sync.WaitGroup
 	answered := make(chan struct{}, senders)
@@ -223,7 +224,7 @@ func TestRecord_overload(t *testing.T) {
 			answered <- struct{}{}
 		})
 	}
-	for range senders - 30 {
+	for range senders - 20 {
 		<-answered // what cannot fit is refused while the gate is closed
 	}
 	if accepted.Load() != 0 {
@@ -231,7 +232,7 @@ func TestRecord_overload(t *testing.T) {
 	}
 	close(gate)
 	wg.Wait()
-	if refused.Load()+accepted.Load() != senders || refused.Load() < senders-30 {
+	if refused.Load()+accepted.Load() != senders || refused.Load() < senders-20 {
 		t.Errorf("%d refused and %d accepted of %d", refused.Load(), accepted.Load(), senders)
 	}
 	if got := count(t, pool, "SELECT count(*) FROM event"); got != int(accepted.Load())*each {
