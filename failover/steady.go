@@ -29,7 +29,7 @@ func (d *decision) steady() {
 func (d *decision) failover(reason string) {
 	from := d.s.Primary.Node
 	op := Operation{Kind: KindFailover, From: from, Reason: reason}
-	if r, ok := d.v.report(from, d.p); ok && r.Down() {
+	if r, ok := d.v.report(from, d.p); ok && r.Down() && r.Role == pgcluster.RolePrimary {
 		op.InPlace = d.standbysRunning() < d.s.Sync.Durable.Quorum()
 	}
 	d.s.Primary.Access = AccessClosed

@@ -205,9 +205,11 @@ func (d *decision) barrier() {
 	op := d.s.Op
 	r, ok := d.v.report(op.To, d.p)
 	switch {
-	case op.Kind == KindBootstrap && ok && r.Down() && r.Led == op.Epoch:
-		op.Epoch++ // nothing was ever acknowledged: the same node starts once more
-		op.enter(PhaseBarrier, d.v)
+	case op.Kind == KindBootstrap && ok && r.Down():
+		if r.Led == op.Epoch { // nothing was ever acknowledged: the same node starts once more
+			op.Epoch++
+			op.enter(PhaseBarrier, d.v)
+		}
 	case op.Kind == KindBootstrap && !ok:
 		return
 	case d.v.silentFor(op.To) >= d.p.Silence:

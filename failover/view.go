@@ -40,7 +40,7 @@ type Policy struct {
 func DefaultPolicy() Policy {
 	return Policy{
 		Silence:     1500 * time.Millisecond,
-		Heard:       1200 * time.Millisecond,
+		Heard:       1500 * time.Millisecond, // an idle primary answers a ping every second
 		StandbyLost: 2 * time.Second,
 		RecruitWait: time.Second,
 		PromoteWait: 15 * time.Second,

@@ -58,6 +58,7 @@ func (c *cluster) saved(prev, next failover.State) {
 	}
 	if prev.Sync.Pending != nil && next.Sync.Pending == nil && next.Op == nil {
 		c.result.Shrinks++
+		c.checkHeld("after a shrink", next)
 	}
 	if next.Primary.Epoch > prev.Primary.Epoch {
 		c.openedNow(prev, next)
@@ -84,6 +85,24 @@ func (c *cluster) openedNow(prev, next failover.State) {
 		c.result.Operation[prev.Op.Kind]++
 	}
 	c.checkAcked(fmt.Sprintf("opening epoch %d", next.Primary.Epoch), n)
+	c.checkHeld(fmt.Sprintf("opening epoch %d", next.Primary.Epoch), next)
+}
+
+// checkHeld looks past luck: whichever quorum a failover recruits from now on has
+// every acknowledged commit only if K members of the recorded set have it.
+func (c *cluster) checkHeld(when string, s failover.State) {
+	for _, r := range c.acked {
+		held := 0
+		for _, id := range s.Sync.Durable.Members {
+			if c.nodeOf(id).pg.has(r) {
+				held++
+			}
+		}
+		if held < s.Sync.Durable.K {
+			c.fail("lost: %s, only %d of %s have commit %d that %s acknowledged at %s", when, held, s.Sync.Durable, r.commit, r.node, r.lsn)
+			return
+		}
+	}
 }
 
 // checkOpen is I2, when an agent lets clients in.
@@ -126,9 +145,9 @@ func (c *cluster) checkRule(n *node, what string, in pgcluster.SyncSet) {
 
 // checkPledge is I4: who said that it is detached for an epoch gets no WAL from a
 // primary of one before.
-func (c *cluster) checkPledge(l *link) {
-	if !l.up.pg.standby && l.up.led < l.down.detached {
-		c.fail("I4: %s streams from %s of epoch %d though detached for %d", l.down.id, l.up.id, l.up.led, l.down.detached)
+func (c *cluster) checkPledge(l *link, b batch) {
+	if !b.cascaded && b.epoch < l.down.detached {
+		c.fail("I4: %s streams from %s of epoch %d though detached for %d", l.down.id, l.up.id, b.epoch, l.down.detached)
 	}
 }
 

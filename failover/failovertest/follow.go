@@ -29,9 +29,9 @@ func (n *node) follow() {
 		})
 	case !p.standby:
 		p.standby, p.key, p.upstream = true, false, ""
-	case !o.Lineage.Holds(p.position()) && p.alive():
+	case !fits(o.Lineage, p.position()) && p.alive():
 		n.task(10*time.Millisecond, 200*time.Millisecond, func() { n.end(pgcluster.ProcessStopped) })
-	case !o.Lineage.Holds(p.position()):
+	case !fits(o.Lineage, p.position()):
 		n.rewind(n.c.nodeOf(o.Upstream))
 	case p.upstream != o.Upstream || !p.key || n.followed != o.Stamp.Epoch:
 		n.task(time.Millisecond, 30*time.Millisecond, func() { n.point(o) })
@@ -40,6 +40,13 @@ func (n *node) follow() {
 	case p.receiver != nil && p.receiver.up.id == o.Upstream:
 		n.finish()
 	}
+}
+
+// fits reports whether WAL that ends at pos needs no rewind. A timeline that the
+// order does not know yet is the upstream's own, since who strays is cloned: it was
+// promoted after the order was given.
+func fits(l pgcluster.Lineage, pos pgcluster.Position) bool {
+	return l.Holds(pos) || pos.Timeline > l.Current()
 }
 
 // conflicts reports whether the two histories give one timeline number to two

@@ -85,16 +85,25 @@ func (l *link) pump() {
 		return
 	}
 	l.busy = true
-	batch := l.up.pg.wal
-	l.c.after(l.c.between(500*time.Microsecond, 12*time.Millisecond), func() { l.arrive(batch) })
+	up := &l.up.pg
+	b := batch{wal: up.wal, lineage: up.lineage, epoch: l.up.led, cascaded: up.standby}
+	l.c.after(l.c.between(500*time.Microsecond, 12*time.Millisecond), func() { l.arrive(b) })
 }
 
-func (l *link) arrive(batch []*record) {
+// batch is WAL on its way, with what the walsender's node was when it left.
+type batch struct {
+	wal      []*record
+	lineage  pgcluster.Lineage
+	epoch    uint64
+	cascaded bool
+}
+
+func (l *link) arrive(b batch) {
 	switch {
 	case l.receiverGone:
 		return
 	case !l.c.reach(l.up, l.down):
-		l.again(func() { l.arrive(batch) })
+		l.again(func() { l.arrive(b) })
 		return
 	}
 	n, p := l.down, &l.down.pg
@@ -102,10 +111,10 @@ func (l *link) arrive(batch []*record) {
 		return
 	}
 	l.heard = l.c.now
-	if len(p.wal) < len(batch) {
-		l.c.checkPledge(l)
-		p.wal = append(p.wal, batch[len(p.wal):]...)
-		n.adoptLineage(l.up.pg.lineage)
+	if len(p.wal) < len(b.wal) {
+		l.c.checkPledge(l, b)
+		p.wal = append(p.wal, b.wal[len(p.wal):]...)
+		n.adoptLineage(b.lineage)
 		n.answerWhenConsistent()
 		for _, s := range p.senders {
 			s.pump()
