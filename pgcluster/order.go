@@ -46,7 +46,7 @@ type Order struct {
 	SystemID string  `json:"system_id,omitempty"` // of the cluster; checked against the data directory
 	Upstream NodeID  `json:"upstream,omitempty"`  // follow
 	Lineage  Lineage `json:"lineage,omitempty"`   // follow: the upstream's
-	Reclone  bool    `json:"reclone,omitempty"`   // follow: the local data has a history that no position betrays
+	Reclone  bool    `json:"reclone,omitempty"`   // follow: clone, unless this epoch was followed already
 	Sync     SyncSet `json:"sync"`                // lead
 	SyncSeq  uint64  `json:"sync_seq,omitempty"`  // lead: which change of Sync this is
 	Barrier  bool    `json:"barrier,omitempty"`   // lead

@@ -11,7 +11,7 @@ import (
 func (n *node) follow() {
 	p, o := &n.pg, n.order
 	switch {
-	case p.broken || (p.systemID != "" && !n.recloned && (o.Reclone || conflicts(p.lineage, o.Lineage))):
+	case p.broken || (p.systemID != "" && !n.recloned && ((o.Reclone && n.followed != o.Stamp.Epoch) || conflicts(p.lineage, o.Lineage))):
 		n.task(10*time.Millisecond, 200*time.Millisecond, func() {
 			if p.alive() {
 				n.end(pgcluster.ProcessStopped)

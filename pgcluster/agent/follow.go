@@ -22,7 +22,8 @@ func (a *Agent) follow(ctx context.Context, o pgcluster.Order) error {
 	if err := a.fence(ctx); err != nil {
 		return err
 	}
-	if o.Reclone && a.state.get().Led != 0 {
+	// Not again for a repeated order: what it has now may be what was acknowledged.
+	if st := a.state.get(); o.Reclone && max(st.Led, st.Followed) != o.Stamp.Epoch {
 		if err := a.takeWay(ctx, o, routeClone); err != nil {
 			return err
 		}
