@@ -30,12 +30,15 @@ type Options struct {
 type Cluster struct {
 	o       Options
 	dir     string // real path: /proc shows the folders of processes that way
+	lock    *os.File
 	members []pgcluster.Member
 	nodes   map[pgcluster.NodeID]*node
 	deaths  chan *DeathError
 }
 
-// Open prepares the folder of a cluster, new or used, and starts nothing.
+// Open prepares the folder of a cluster, new or used, and starts nothing. It holds
+// the folder until Stop or the end of the process, and refuses one that another
+// process holds.
 func Open(o Options) (*Cluster, error) {
 	binary, err := filepath.Abs(o.Binary)
 	if err != nil {
@@ -45,26 +48,30 @@ func Open(o Options) (*Cluster, error) {
 		return nil, fmt.Errorf("the xpd program: %w", err)
 	}
 	o.Binary = binary
-	dir, err := prepareDir(o.Dir, o.PGUser)
+	dir, err := prepareDir(o.Dir, o.PGUser, reachable)
+	if err != nil {
+		return nil, err
+	}
+	held, err := lock(dir)
 	if err != nil {
 		return nil, err
 	}
 	members, err := recordedMembers(dir, o)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, held.Close())
 	}
 	if err := writeSecret(filepath.Join(dir, secretFile)); err != nil {
-		return nil, err
+		return nil, errors.Join(err, held.Close())
 	}
 	c := &Cluster{
-		o: o, dir: dir, members: members,
+		o: o, dir: dir, lock: held, members: members,
 		nodes:  make(map[pgcluster.NodeID]*node, len(members)),
 		deaths: make(chan *DeathError, maxNodes),
 	}
 	for _, m := range members {
 		n := &node{member: m, dir: filepath.Join(dir, string(m.ID))}
 		if err := os.MkdirAll(n.dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's OS user must get in
-			return nil, fmt.Errorf("folder of %s: %w", m.ID, err)
+			return nil, errors.Join(fmt.Errorf("folder of %s: %w", m.ID, err), held.Close())
 		}
 		c.nodes[m.ID] = n
 	}
@@ -152,5 +159,9 @@ func (c *Cluster) Stop(ctx context.Context) error {
 	for _, m := range c.members {
 		errs = append(errs, c.nodes[m.ID].awaitStop(ctx))
 	}
-	return errors.Join(append(errs, c.sweep(context.WithoutCancel(ctx)))...)
+	errs = append(errs, c.sweep(context.WithoutCancel(ctx)))
+	if err := c.lock.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		errs = append(errs, fmt.Errorf("unlock: %w", err))
+	}
+	return errors.Join(errs...)
 }
