@@ -259,25 +259,51 @@ func TestF37_SwitchoverWithALongTransaction(t *testing.T) { //nolint:paralleltes
 
 func TestF37_CandidateDiesMidway(t *testing.T) { //nolint:paralleltest // see above
 	underLoad(t, func(ctx context.Context, s *simulation.Session) error {
-		_, standbys, err := roles(ctx, s)
-		if err != nil {
-			return err
+		for _, phase := range []failover.Phase{failover.PhaseCheckpoint, failover.PhasePromote} {
+			_, standbys, err := roles(ctx, s)
+			if err != nil {
+				return err
+			}
+			err = s.Disturb(ctx, "F37, the candidate dies in "+string(phase), func(ctx context.Context) error {
+				return loseCandidate(ctx, s, standbys[0], phase)
+			})
+			if err != nil {
+				return err
+			}
 		}
-		candidate := standbys[0]
-		return s.Disturb(ctx, "F37, the candidate dies", func(ctx context.Context) error {
-			if _, err := s.Client.Switchover(ctx, candidate, "test"); err != nil {
-				return err
-			}
-			if err := s.Cluster.KillNode(ctx, candidate); err != nil {
-				return err
-			}
-			// Whatever became of the switchover, writes go on without the candidate.
-			if err := s.AwaitEnrolment(ctx, time.Now()); err != nil {
-				return err
-			}
-			return s.Cluster.StartNode(candidate)
-		})
+		return nil
 	})
+}
+
+// loseCandidate asks for a switchover and takes the candidate away in the given
+// phase of it, or later if the phase is too short to be seen.
+func loseCandidate(ctx context.Context, s *simulation.Session, candidate pgcluster.NodeID, phase failover.Phase) error {
+	op, err := s.Client.Switchover(ctx, candidate, "test")
+	if err != nil {
+		return err
+	}
+	var seen string
+	_, err = s.Cluster.WaitStatus(ctx, "the switchover is in "+string(phase), func(st failover.Status) bool {
+		switch {
+		case st.Op == nil && st.Epoch >= op.Epoch:
+			seen = "done"
+		case st.Op != nil && slices.ContainsFunc(st.Op.Steps, func(p failover.PhaseTime) bool { return p.Phase == phase }):
+			seen = string(st.Op.Phase)
+		}
+		return seen != ""
+	})
+	if err != nil {
+		return err
+	}
+	s.Say("%s is lost when the switchover to it is %s", candidate, seen)
+	if err := s.Cluster.KillNode(ctx, candidate); err != nil {
+		return err
+	}
+	// Whatever became of the switchover, writes go on without the candidate.
+	if err := s.AwaitEnrolment(ctx, time.Now()); err != nil {
+		return err
+	}
+	return s.Cluster.StartNode(candidate)
 }
 
 func TestF49_StatementsPreparedBeforeAFailover(t *testing.T) { //nolint:paralleltest // see above

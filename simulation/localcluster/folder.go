@@ -20,14 +20,14 @@ const (
 	membersFile = "cluster"
 )
 
-// elsewhere is where clusters of root go whose folder PostgreSQL's OS user cannot
+// reachable is where clusters of root go whose folder PostgreSQL's OS user cannot
 // enter.
-const elsewhere = "/var/lib/xpd-local"
+const reachable = "/var/lib/xpd-local"
 
 // prepareDir makes the folder of a cluster and returns its real path. Where the
 // OS user that runs PostgreSQL for root cannot reach dir, as below /root, the
-// folder is made below /var/lib and dir becomes a symbolic link to it.
-func prepareDir(dir, pgUser string) (string, error) {
+// folder is made in elsewhere and dir becomes a symbolic link to it.
+func prepareDir(dir, pgUser, elsewhere string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return "", fmt.Errorf("folder %q: %w", dir, err)
@@ -39,10 +39,8 @@ func prepareDir(dir, pgUser string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(abs), 0o755); err != nil { //nolint:gosec // PostgreSQL's OS user must get in
 		return "", fmt.Errorf("folder %q: %w", dir, err)
 	}
-	_, err = os.Lstat(abs)
-	isNew := errors.Is(err, fs.ErrNotExist)
-	if isNew {
-		if err := makeDir(abs, who); err != nil {
+	if _, err := os.Lstat(abs); errors.Is(err, fs.ErrNotExist) {
+		if err := makeDir(abs, who, elsewhere); err != nil {
 			return "", err
 		}
 	}
@@ -58,7 +56,7 @@ func prepareDir(dir, pgUser string) (string, error) {
 }
 
 // makeDir makes the folder, or a link to one that who can enter.
-func makeDir(abs string, who identity) error {
+func makeDir(abs string, who identity, elsewhere string) error {
 	if who.blockedBy(filepath.Dir(abs)) == "" {
 		if err := os.Mkdir(abs, 0o755); err != nil { //nolint:gosec // PostgreSQL's OS user must get in
 			return fmt.Errorf("make the cluster's folder: %w", err)

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	pollInterval = 50 * time.Millisecond
+	pollInterval = 20 * time.Millisecond
 	killInterval = 5 * time.Millisecond
 	killPatience = 5 * time.Second // for processes to vanish after SIGKILL
 	quitPatience = 3 * time.Second // for them to end by an immediate shutdown
