@@ -167,7 +167,7 @@ func outcome(s failover.State, orders []pgcluster.Order) []string {
 	if s.Sync.Pending != nil {
 		first += fmt.Sprintf(" pending %s mark %s", s.Sync.Pending, s.Sync.Mark)
 	}
-	out := []string{first}
+	out := []string{strings.TrimSpace(first)}
 	if op := s.Op; op != nil {
 		line := fmt.Sprintf("%s e%d %s", op.Kind, op.Epoch, op.Phase)
 		if op.To != "" {

@@ -82,7 +82,7 @@ func (c *cluster) openedNow(prev, next failover.State) {
 	n := c.nodeOf(next.Primary.Node)
 	c.opened[next.Primary.Epoch] = &opening{node: n, wal: n.pg.wal}
 	if prev.Op != nil {
-		c.result.Operation[prev.Op.Kind]++
+		c.result.Operations[prev.Op.Kind]++
 	}
 	c.checkAcked(fmt.Sprintf("opening epoch %d", next.Primary.Epoch), n)
 	c.checkHeld(fmt.Sprintf("opening epoch %d", next.Primary.Epoch), next)

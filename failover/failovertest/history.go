@@ -21,12 +21,12 @@ type Options struct {
 // Result counts what a history went through, so that a test can tell that the
 // faults were not in vain.
 type Result struct {
-	Acked     int    // commits acknowledged to clients
-	Epochs    uint64 // of the last primary
-	Retries   int    // chosen nodes that were given up
-	Shrinks   int
-	Virtual   time.Duration
-	Operation map[failover.Kind]int // operations that opened a primary
+	Acked      int    // commits acknowledged to clients
+	Epochs     uint64 // of the last primary
+	Retries    int    // chosen nodes that were given up
+	Shrinks    int
+	Virtual    time.Duration
+	Operations map[failover.Kind]int // that opened a primary
 }
 
 // How long faults go on, and how long a healed cluster may take to be whole.
@@ -91,7 +91,7 @@ func newCluster(o Options) *cluster {
 		policy: failover.DefaultPolicy(),
 		byLSN:  map[pgcluster.LSN]*record{},
 		opened: map[uint64]*opening{},
-		result: Result{Operation: map[failover.Kind]int{}},
+		result: Result{Operations: map[failover.Kind]int{}},
 	}
 	c.policy.MaxGap = 40
 	for i := range o.Nodes {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/failover/failovertest"
 )
 
@@ -23,9 +24,11 @@ func TestHistories(t *testing.T) {
 		replay(t, uint64(*seed))
 		return
 	}
-	began := time.Now()
-	var total failovertest.Result
-	played := 0
+	began, played := time.Now(), 0
+	total := failovertest.Result{Operations: map[failover.Kind]int{}}
+	if testing.Short() {
+		*limit /= 10
+	}
 	for s := *first; ; s++ {
 		if (*seeds > 0 && played == *seeds) || (*seeds == 0 && time.Since(began) > *limit) {
 			break
@@ -33,7 +36,7 @@ func TestHistories(t *testing.T) {
 		r, err := failovertest.Run(failovertest.Options{Seed: s, Nodes: nodes(s)})
 		if err != nil {
 			t.Errorf("seed %d, %d nodes: %v\nreplay: go test ./failover/failovertest -run TestHistories -seed=%d", s, nodes(s), err, s)
-			if !testing.Verbose() {
+			if !testing.Verbose() { // with -v the seeds that fail are listed
 				break
 			}
 		}
@@ -43,9 +46,16 @@ func TestHistories(t *testing.T) {
 		total.Retries += r.Retries
 		total.Shrinks += r.Shrinks
 		total.Virtual += r.Virtual
+		for kind, n := range r.Operations {
+			total.Operations[kind] += n
+		}
 	}
-	t.Logf("%d histories, %.1f/s: %d commits acknowledged, %d epochs, %d retries, %d shrinks in %s of virtual time",
-		played, float64(played)/time.Since(began).Seconds(), total.Acked, total.Epochs, total.Retries, total.Shrinks, total.Virtual)
+	t.Logf("%d histories, %.1f/s: %d commits acknowledged, %d epochs, %d retries, %d shrinks in %s of virtual time; opened by %v",
+		played, float64(played)/time.Since(began).Seconds(), total.Acked, total.Epochs, total.Retries, total.Shrinks,
+		total.Virtual.Round(time.Second), total.Operations)
+	if played >= 50 && (total.Retries == 0 || total.Shrinks == 0 || total.Operations[failover.KindSwitchover] == 0) {
+		t.Error("no retry, no shrink or no switchover in all of it: the faults miss the rules")
+	}
 }
 
 // nodes makes every third history one of five nodes.
