@@ -3,6 +3,7 @@ package pgstore_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -113,6 +114,45 @@ func TestTreatments_pausedElsewhere(t *testing.T) {
 			t.Fatalf("a unit that came after the pause: %s with %d rows", late.Reason, n)
 		}
 		mustMove(t, a, "button", experiment.StateRunning)
+	}
+}
+
+// Rows may name a treatment that the snapshot of this node does not have yet: they
+// are read with their version, so it is fetched first.
+func TestTreatments_addedElsewhere(t *testing.T) {
+	t.Parallel()
+	pool := newDB(t)
+	a := start(t, options(pool))
+	mustLayer(t, a, "page")
+	mustRun(t, a, half("button", "page", 0, 10000))
+	var next atomic.Pointer[func()]
+	o := options(pool)
+	o.DB = interrupting{poolDB{pool}, &next}
+	b := start(t, o)
+	d := half("button", "page", 0, 10000)
+	for i := range 20 {
+		mustTreat(t, b, user(1000+i), "button")
+		added := fmt.Sprintf("t%d", i)
+		var told experiment.Decision
+		done := make(chan struct{})
+		add := func() {
+			defer close(done)
+			for j := range d.Treatments {
+				d.Treatments[j].Weight = 0
+			}
+			d.Treatments = append(d.Treatments, experiment.Treatment{Key: added, Weight: 1})
+			if _, err := a.ReviseExperiment(t.Context(), d, 0); err != nil {
+				t.Error(err)
+				return
+			}
+			told = mustTreat(t, a, user(i), "button")
+		}
+		next.Store(&add)
+		mustTreat(t, b, user(i), "button")
+		<-done
+		if got := mustTreat(t, b, user(i), "button"); got.Treatment != told.Treatment {
+			t.Fatalf("unit %d got %q on one node and %q on the other", i, told.Treatment, got.Treatment)
+		}
 	}
 }
 

@@ -125,6 +125,10 @@ func TestUnitHistory(t *testing.T) {
 	if _, err := s.Expose(t.Context(), user(1), []experiment.ExposureRequest{{Experiment: "button", At: noon}}); err != nil {
 		t.Fatal(err)
 	}
+	again, err := s.Expose(t.Context(), user(1), []experiment.ExposureRequest{{Experiment: "button", At: noon}})
+	if err != nil || again[0].Outcome != experiment.ExposureAlready {
+		t.Errorf("the same confirmation again: %+v, %v, want already", again, err)
+	}
 	events := make([]experiment.Event, 1001)
 	for i := range events {
 		events[i] = view(i, user(1))
