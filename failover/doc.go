@@ -42,4 +42,15 @@
 // PostgreSQL first and in Raft second, once the remaining members hold everything
 // that only the removed one may have acknowledged (Sync.Mark). So the set that a
 // failover recruits from always contains the set in force.
+// The same rule may be ordered again after another. Rules are numbered (Sync.Seq)
+// and the number is reported back, so that a report of the first time, or of names
+// that a walsender has not loaded, does not pass for the second.
+//
+// # Whose WAL
+//
+// Timeline numbers repeat: two promotions from one point make the same one, and
+// PostgreSQL streams between them without noticing. So nodes report the epoch that
+// last wrote to their WAL (Led, Followed). Who has WAL of an epoch that never opened
+// is no candidate later on, and is cloned unless the primary comes from that WAL too
+// (Base). A node that may have joined such an epoch since its report pledges first.
 package failover

@@ -216,11 +216,32 @@ func TestStep_recruit(t *testing.T) {
 				s.Primary.Epoch, s.Op.Epoch = 3, 4
 				s.Epochs = append(s.Epochs, failover.Epoch{Epoch: 3, Node: "n1", Timeline: 2})
 				s.Lineage = pgcluster.Lineage{{Parent: 1, At: 5, Child: 2}}
+				s.Floor.Timeline = 2
 			}),
 			view: see(standby("n2", pledged(4), on(2, 3)), standby("n3", pledged(4), on(2, 2))),
 			want: `
-				n1 closed e3 ANY 1 (n2, n3) floor 1:0/A
+				n1 closed e3 ANY 1 (n2, n3) floor 2:0/A
 				failover e4 recruit`,
+		},
+		{
+			name: "the old primary runs as a standby: it does not stand for all", state: failing(failover.PhaseRecruit),
+			view: see(standby("n1", pledged(2))),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 recruit`,
+		},
+		{
+			name:  "what the old primary wrote in an attempt that never opened is not waited for",
+			state: failing(failover.PhaseRecruit, func(op *failover.Operation) { op.Epoch = 3 }),
+			view: see(
+				primary(stopped, pledged(3), at(110), func(r *pgcluster.Report) { r.Led = 2 }),
+				standby("n2", pledged(3)), standby("n3", pledged(3)),
+			),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/64
+				failover e3 promote n2 with ANY 1 (n3)
+				> n2 lead e3 ANY 1 (n3) barrier true open false
+				> n3 follow e3 n2`,
 		},
 		{
 			name: "another cluster's data does not count", state: failing(failover.PhaseRecruit),

@@ -87,7 +87,9 @@ func (n *node) init() {
 	switch {
 	case p.systemID == "":
 		n.task(100*time.Millisecond, time.Second, func() {
-			n.c.inits++
+			if n.c.inits++; n.c.inits > 1 {
+				n.c.fail("I7: %s runs initdb, though the cluster exists", n.id)
+			}
 			p.systemID = "system"
 			p.wal = []*record{{timeline: 1, lsn: 1, node: n.id}}
 			p.newest = 1
