@@ -26,6 +26,7 @@ const (
 	startPatience  = 60 * time.Second // a healthy start takes a fraction of it
 	stopPatience   = 30 * time.Second
 	statusPatience = 10 * time.Second
+	echoTime       = 500 * time.Millisecond // in which one Ctrl-C may arrive twice
 )
 
 // pgFlags say which PostgreSQL to run.
@@ -50,7 +51,6 @@ func (c *localCmd) Run(ctx context.Context, s streams) error {
 	if cluster.Dir() != c.Dir {
 		fmt.Fprintf(s.out, "The cluster's data is in %s.\n", cluster.Dir())
 	}
-	// After the first signal has ended ctx, a second one forces.
 	guarded, release := cluster.Guard(ctx)
 	defer release()
 	err = c.serve(guarded, cluster, s)
@@ -112,14 +112,44 @@ func startCluster(ctx context.Context, cluster *localcluster.Cluster) error {
 	return cluster.WaitReady(ctx)
 }
 
+// errForced is why a stop is cut short.
+var errForced = errors.New("it was asked to hurry")
+
 // stopCluster stops all nodes. A signal that arrives meanwhile makes it use force.
 func stopCluster(cluster *localcluster.Cluster, progress io.Writer) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	ctx, cancel := context.WithTimeout(ctx, stopPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
+	ctx, force := context.WithCancelCause(ctx)
+	defer force(nil)
+	go func() {
+		if secondSignal(ctx) {
+			force(errForced)
+		}
+	}()
 	fmt.Fprintln(progress, "Stopping the cluster; Ctrl-C again forces it …")
 	return cluster.Stop(ctx)
+}
+
+// secondSignal returns true once somebody wants the process to end, again: who
+// started it (make, timeout) may pass on the signal that the terminal has sent to
+// all already, so what comes right after the first one does not count.
+func secondSignal(ctx context.Context) bool {
+	first := time.NewTimer(echoTime)
+	defer first.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-first.C:
+	}
+	again := make(chan os.Signal, 1)
+	signal.Notify(again, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(again)
+	select {
+	case <-ctx.Done():
+		return false
+	case <-again:
+		return true
+	}
 }
 
 // writeWelcome prints how to use the cluster.
@@ -142,12 +172,27 @@ func showStatus(ctx context.Context, urls []string, s streams) {
 	defer cancel()
 	self, err := os.Executable()
 	if err != nil {
+		fmt.Fprintf(s.err, "pgctl status: %v\n", err)
 		return
 	}
-	cmd := exec.CommandContext(ctx, filepath.Join(filepath.Dir(self), "pgctl"), "--server", strings.Join(urls, ","), "status")
+	pgctl := filepath.Join(filepath.Dir(self), "pgctl")
+	fmt.Fprintf(s.out, "%s --server %s status\n", shortest(pgctl), urls[0])
+	cmd := exec.CommandContext(ctx, pgctl, "--server", strings.Join(urls, ","), "status")
 	cmd.Stdout, cmd.Stderr = s.out, s.err
-	fmt.Fprintf(s.out, "bin/pgctl --server %s status\n", urls[0])
-	if err := cmd.Run(); err != nil {
+	err = cmd.Run()
+	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended { // an exit code says how the cluster is
 		fmt.Fprintf(s.err, "pgctl status: %v\n", err)
 	}
+}
+
+// shortest returns path as seen from the working directory if that is shorter.
+func shortest(path string) string {
+	here, err := os.Getwd()
+	if err != nil {
+		return path
+	}
+	if rel, err := filepath.Rel(here, path); err == nil && len(rel) < len(path) {
+		return rel
+	}
+	return path
 }
