@@ -43,6 +43,7 @@ func defaultSettings() map[string]string {
 	return map[string]string{
 		"checkpoint_timeout":             "5min",
 		"hot_standby_feedback":           "off",
+		"jit":                            "off", // compiling costs more than any statement of a request
 		"log_line_prefix":                "%m [%p] %b %q%u@%d/%a ",
 		"max_connections":                "200",
 		"max_replication_slots":          "16",
