@@ -78,7 +78,7 @@ func TestGuard_tellsOfADeath(t *testing.T) {
 
 func TestStop_isNoDeath(t *testing.T) {
 	t.Parallel()
-	c := fake(t, `trap 'echo bye; exit 0' TERM; echo up; while :; do read x </dev/zero & wait; done`)
+	c := fake(t, `sleep 3600 & trap "kill $!; echo bye; exit 0" TERM; echo up; wait`)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	guarded, release := c.Guard(ctx)
