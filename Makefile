@@ -77,7 +77,8 @@ vuln: ## report known vulnerabilities that the code can reach; needs the network
 	'$(TOOLS)'/govulncheck ./...
 
 .PHONY: bench
-bench: deps ## run the Go benchmarks
+bench: deps build ## measure pauses and latencies of a whole cluster, then run the Go benchmarks; ROUNDS=5 to choose
+	@$(REACHABLE) bin/xpd bench $(if $(ROUNDS),--rounds=$(ROUNDS))
 	@$(REACHABLE) { grep -rlE --include='*_test.go' --exclude-dir='.?*' '^func Benchmark' . || true; } | \
 		xargs -r dirname | sort -u | xargs -r go test -run '^$$' -bench . -benchmem
 
