@@ -218,7 +218,7 @@ func TestStep_recruit(t *testing.T) {
 				s.Lineage = pgcluster.Lineage{{Parent: 1, At: 5, Child: 2}}
 				s.Floor.Timeline = 2
 			}),
-			view: see(standby("n2", pledged(4), on(2, 3)), standby("n3", pledged(4), on(2, 2))),
+			view: see(standby("n2", pledged(4), onTimeline2(3)), standby("n3", pledged(4), onTimeline2(2))),
 			want: `
 				n1 closed e3 ANY 1 (n2, n3) floor 2:0/A
 				failover e4 recruit`,
@@ -253,10 +253,11 @@ func TestStep_recruit(t *testing.T) {
 	})
 }
 
-// on puts a report on a timeline that left timeline 1 at 5, as followed in an epoch.
-func on(t pgcluster.Timeline, followed uint64) change {
+// onTimeline2 puts a report on a timeline that left timeline 1 at 5, as followed in
+// an epoch.
+func onTimeline2(followed uint64) change {
 	return func(r *pgcluster.Report) {
-		r.Position.Timeline, r.Followed = t, followed
+		r.Position.Timeline, r.Followed = 2, followed
 		r.Lineage = pgcluster.Lineage{{Parent: 1, At: 5, Child: 2}}
 	}
 }
@@ -358,7 +359,7 @@ func TestStep_promotion(t *testing.T) {
 			state: failing(failover.PhaseBarrier, n2, func(op *failover.Operation) { op.Epoch = 3 }),
 			view: see(
 				promoted(func(r *pgcluster.Report) { r.Led = 3 }),
-				standby("n3", pledged(3), on(2, 2)),
+				standby("n3", pledged(3), onTimeline2(2)),
 				primary(crashed, pledged(3)),
 			),
 			want: `
@@ -383,7 +384,7 @@ func TestStep_promotion(t *testing.T) {
 			state: failing(failover.PhaseBarrier, n2, func(op *failover.Operation) {
 				op.Epoch, op.Base = 3, failover.Base{Epoch: 2, Timeline: 2}
 			}),
-			view: see(promoted(func(r *pgcluster.Report) { r.Led = 3 }), standby("n3", pledged(3), on(2, 2))),
+			view: see(promoted(func(r *pgcluster.Report) { r.Led = 3 }), standby("n3", pledged(3), onTimeline2(2))),
 			want: `
 				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
 				failover e3 barrier n2 with ANY 1 (n3)
@@ -419,7 +420,7 @@ func TestStep_syncSet(t *testing.T) {
 		},
 		{
 			name: "F16 the last that k needs is lost: writes wait", state: with(steady(), func(s *failover.State) {
-				s.Sync.Durable = anyOf(1, "n3")
+				s.Sync.Durable = anyOne("n3")
 			}),
 			view: lost(see(primary(func(r *pgcluster.Report) { r.SyncNames, r.Senders = "ANY 1 (n3)", nil }))),
 			want: `
@@ -458,7 +459,7 @@ func TestStep_syncSet(t *testing.T) {
 		},
 		{
 			name: "a standby streams: Raft counts it first", state: with(steady(), func(s *failover.State) {
-				s.Sync.Durable = anyOf(1, "n2")
+				s.Sync.Durable = anyOne("n2")
 			}),
 			view: see(primary(func(r *pgcluster.Report) { r.SyncNames = "ANY 1 (n2)" }), standby("n2"), standby("n3")),
 			want: `
@@ -467,7 +468,7 @@ func TestStep_syncSet(t *testing.T) {
 		},
 		{
 			name: "a standby streams on the orders of another epoch: not counted", state: with(steady(), func(s *failover.State) {
-				s.Sync.Durable = anyOf(1, "n2")
+				s.Sync.Durable = anyOne("n2")
 			}),
 			view: see(primary(func(r *pgcluster.Report) { r.SyncNames = "ANY 1 (n2)" }), standby("n2"),
 				standby("n3", func(r *pgcluster.Report) { r.Followed = 0 })),

@@ -24,7 +24,7 @@ func steady() failover.State {
 		Members:  []pgcluster.Member{{ID: "n1"}, {ID: "n2"}, {ID: "n3"}},
 		SystemID: "7",
 		Primary:  failover.Primary{Node: "n1", Epoch: 1, Access: failover.AccessOpen},
-		Sync:     failover.Sync{Durable: anyOf(1, "n2", "n3"), Seq: 1},
+		Sync:     failover.Sync{Durable: anyOne("n2", "n3"), Seq: 1},
 		Floor:    pgcluster.Position{Timeline: 1, LSN: 10},
 		Epochs:   []failover.Epoch{{Epoch: 1, Node: "n1", Timeline: 1}},
 		Ops:      1,
@@ -51,7 +51,7 @@ func switching(ph failover.Phase) failover.State {
 }
 
 func chose(id pgcluster.NodeID, members ...pgcluster.NodeID) func(*failover.Operation) {
-	return func(op *failover.Operation) { op.To, op.Sync = id, anyOf(1, members...) }
+	return func(op *failover.Operation) { op.To, op.Sync = id, anyOne(members...) }
 }
 
 func with(s failover.State, change func(*failover.State)) failover.State {
@@ -59,8 +59,8 @@ func with(s failover.State, change func(*failover.State)) failover.State {
 	return s
 }
 
-func anyOf(k int, members ...pgcluster.NodeID) pgcluster.SyncSet {
-	return pgcluster.SyncSet{Members: members, K: k}
+func anyOne(members ...pgcluster.NodeID) pgcluster.SyncSet {
+	return pgcluster.SyncSet{Members: members, K: 1}
 }
 
 type change func(*pgcluster.Report)

@@ -184,7 +184,7 @@ func TestSwitchover(t *testing.T) {
 		},
 		{
 			name: "to one that no commit waits for", view: all, to: "n3", refused: "refused: n3 is not in the sync set",
-			state: with(steady(), func(s *failover.State) { s.Sync.Durable = anyOf(1, "n2") }),
+			state: with(steady(), func(s *failover.State) { s.Sync.Durable = anyOne("n2") }),
 		},
 	}
 	for _, tt := range tests {

@@ -16,7 +16,7 @@ func (c *cluster) acknowledged(n *node, epoch uint64, r *record) {
 			n.id, r.commit, r.lsn, epoch, other.node, other.commit, other.epoch)
 	}
 	for e, o := range c.opened {
-		if e > epoch && (int(r.lsn) > len(o.wal) || o.wal[r.lsn-1] != r) {
+		if e > epoch && (r.lsn > pgcluster.LSN(len(o.wal)) || o.wal[r.lsn-1] != r) {
 			c.fail("lost: %s acknowledged commit %d at %s in epoch %d, which %s did not have when it opened epoch %d",
 				n.id, r.commit, r.lsn, epoch, o.node.id, e)
 		}
@@ -138,7 +138,7 @@ func (c *cluster) checkRule(n *node, what string, in pgcluster.SyncSet) {
 	for _, id := range in.Members {
 		union = union.With(id)
 	}
-	if in.K+durable.Quorum() <= len(union.Members) || !(durable.Contains(in) || in.Contains(durable)) {
+	if in.K+durable.Quorum() <= len(union.Members) || (!durable.Contains(in) && !in.Contains(durable)) {
 		c.fail("I3: %s has %s %s while failovers recruit %d of %s", n.id, in, what, durable.Quorum(), durable)
 	}
 }

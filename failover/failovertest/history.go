@@ -86,12 +86,12 @@ type opening struct {
 
 func newCluster(o Options) *cluster {
 	c := &cluster{
-		rng:    rand.New(rand.NewPCG(o.Seed, uint64(o.Nodes))),
+		rng:    rand.New(rand.NewPCG(o.Seed, 0)),
 		trace:  o.Trace,
 		policy: failover.DefaultPolicy(),
 		byLSN:  map[pgcluster.LSN]*record{},
 		opened: map[uint64]*opening{},
-		result: Result{Operations: map[failover.Kind]int{}},
+		result: Result{Operations: make(map[failover.Kind]int)},
 	}
 	c.policy.MaxGap = 40
 	for i := range o.Nodes {
@@ -201,11 +201,15 @@ type event struct {
 type queue []event
 
 // Len, Less, Swap, Push and Pop make a heap.
-func (q queue) Len() int { return len(q) }
-func (q queue) Less(i, j int) bool {
-	return q[i].at < q[j].at || (q[i].at == q[j].at && q[i].seq < q[j].seq)
+func (q *queue) Len() int { return len(*q) }
+
+func (q *queue) Less(i, j int) bool {
+	a, b := &(*q)[i], &(*q)[j]
+	return a.at < b.at || (a.at == b.at && a.seq < b.seq)
 }
-func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+
+func (q *queue) Swap(i, j int) { (*q)[i], (*q)[j] = (*q)[j], (*q)[i] }
+
 func (q *queue) Push(x any) {
 	if e, ok := x.(event); ok {
 		*q = append(*q, e)

@@ -25,7 +25,7 @@ func TestHistories(t *testing.T) {
 		return
 	}
 	began, played := time.Now(), 0
-	total := failovertest.Result{Operations: map[failover.Kind]int{}}
+	total := failovertest.Result{Operations: make(map[failover.Kind]int)}
 	if testing.Short() {
 		*limit /= 10
 	}

@@ -33,7 +33,6 @@ type node struct {
 	recloned  bool // for this order
 	refused   bool // the order was to lead twice in an epoch
 	recruited uint64
-	stopSince time.Duration
 	barrier   uint64
 	barrierAt pgcluster.LSN
 	trying    uint64 // epoch of the barrier under way
