@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
@@ -56,6 +57,13 @@ type sumsRow struct {
 	Squares      string
 	LowCurrency  *string
 	HighCurrency *string
+}
+
+// sums returns false if they are too large for float64.
+func (r sumsRow) sums() (sums, bool) {
+	sum, errSum := strconv.ParseFloat(r.Sum, 64)
+	squares, errSquares := strconv.ParseFloat(r.Squares, 64)
+	return sums{r.Units, r.Converted, sum, squares}, errSum == nil && errSquares == nil
 }
 
 // sumsSQL joins the units with what each did, a row per unit, so that it is one

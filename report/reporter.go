@@ -128,11 +128,8 @@ func measure(ctx context.Context, tx pgx.Tx, e experiment.Experiment, m experime
 	found := make(map[int16]sums, len(rows))
 	var low, high string // of all currencies
 	for _, row := range rows {
-		s := sums{units: row.Units, converted: row.Converted}
-		var errSum, errSquares error
-		s.sum, errSum = strconv.ParseFloat(row.Sum, 64)
-		s.squares, errSquares = strconv.ParseFloat(row.Squares, 64)
-		if errors.Join(errSum, errSquares) != nil {
+		s, ok := row.sums()
+		if !ok {
 			out.Problem = "the values are too large to be added up"
 			return out, nil
 		}

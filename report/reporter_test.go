@@ -39,7 +39,7 @@ type fixture struct {
 	pool *pgxpool.Pool
 }
 
-func newFixture(t testing.TB) fixture {
+func newFixture(t *testing.T) fixture {
 	t.Helper()
 	pool := pgtest.New(t)
 	if err := pgstore.Migrate(t.Context(), pool.Config().ConnConfig); err != nil {
@@ -65,7 +65,7 @@ func newFixture(t testing.TB) fixture {
 }
 
 // define creates a draft with these weights; the first treatment is the control.
-func (f fixture) define(t testing.TB, metrics []experiment.Metric, weights map[string]int, order ...string) experiment.Definition {
+func (f fixture) define(t *testing.T, metrics []experiment.Metric, weights map[string]int, order ...string) experiment.Definition {
 	t.Helper()
 	d := experiment.Definition{Key: "button", Layer: "shop", Metrics: metrics}
 	for i, key := range order {
@@ -77,7 +77,7 @@ func (f fixture) define(t testing.TB, metrics []experiment.Metric, weights map[s
 	return d
 }
 
-func (f fixture) start(t testing.TB) {
+func (f fixture) start(t *testing.T) {
 	t.Helper()
 	if _, err := f.MoveExperiment(t.Context(), "button", experiment.StateRunning, 0); err != nil {
 		t.Fatal(err)
@@ -85,7 +85,7 @@ func (f fixture) start(t testing.TB) {
 }
 
 // assign gives units a treatment, which they saw at the same time.
-func (f fixture) assign(t testing.TB, treatment string, at time.Time, ids ...string) {
+func (f fixture) assign(t *testing.T, treatment string, at time.Time, ids ...string) {
 	t.Helper()
 	in := experiment.AssignmentImport{Experiment: "button", UnitType: "user", Exposed: true}
 	for _, id := range ids {
@@ -97,7 +97,7 @@ func (f fixture) assign(t testing.TB, treatment string, at time.Time, ids ...str
 	}
 }
 
-func (f fixture) record(t testing.TB, events ...experiment.Event) {
+func (f fixture) record(t *testing.T, events ...experiment.Event) {
 	t.Helper()
 	for i := range events {
 		events[i].ID = experiment.EventID(uuid.New())
@@ -107,7 +107,7 @@ func (f fixture) record(t testing.TB, events ...experiment.Event) {
 	}
 }
 
-func (f fixture) report(t testing.TB) report.Report {
+func (f fixture) report(t *testing.T) report.Report {
 	t.Helper()
 	r, err := f.Report(t.Context(), "button")
 	if err != nil {

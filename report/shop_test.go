@@ -24,8 +24,11 @@ const shop = "../../shared/stats/logs/shop"
 type shopExpected struct {
 	Full struct {
 		Experiments map[string]struct {
-			Units      int64 `json:"units_assigned"`
-			SRM        struct{ Chi2, P_value float64 }
+			Units int64 `json:"units_assigned"`
+			SRM   struct {
+				Chi2 float64
+				P    float64 `json:"p_value"`
+			}
 			Treatments map[string]struct {
 				Units      int64
 				Purchasing int64   `json:"purchasing_units"`
@@ -35,12 +38,14 @@ type shopExpected struct {
 			}
 			Comparisons map[string]struct {
 				Conversion struct {
-					Diff, Z, P_value float64
-					Newcombe_ci      [2]float64
+					Diff, Z  float64
+					P        float64    `json:"p_value"`
+					Newcombe [2]float64 `json:"newcombe_ci"`
 				}
 				Sales struct {
-					Diff, T, DF, P_value float64
-					CI                   [2]float64
+					Diff, T, DF float64
+					P           float64 `json:"p_value"`
+					CI          [2]float64
 				} `json:"sales_per_unit"`
 			} `json:"comparisons_vs_control"`
 		}
@@ -169,7 +174,7 @@ func TestReport_shop(t *testing.T) {
 
 	r := f.report(t)
 	near(t, "chi-square", r.SRM.Statistic, want.SRM.Chi2)
-	near(t, "p of the split", r.SRM.P, want.SRM.P_value)
+	near(t, "p of the split", r.SRM.P, want.SRM.P)
 	conversion, sales := r.Metrics[0], r.Metrics[1]
 	for i, c := range conversion.Results {
 		s := sales.Results[i]
@@ -186,12 +191,12 @@ func TestReport_shop(t *testing.T) {
 		v := want.Comparisons[c.Treatment]
 		near(t, c.Treatment+" difference of rates", c.Comparison.Difference.Estimate, v.Conversion.Diff)
 		near(t, c.Treatment+" z", c.Comparison.Statistic, v.Conversion.Z)
-		near(t, c.Treatment+" p of z", c.Comparison.P, v.Conversion.P_value)
-		nearInterval(t, c.Treatment+" rates", c.Comparison.Difference.Interval, v.Conversion.Newcombe_ci, 1)
+		near(t, c.Treatment+" p of z", c.Comparison.P, v.Conversion.P)
+		nearInterval(t, c.Treatment+" rates", c.Comparison.Difference.Interval, v.Conversion.Newcombe, 1)
 		near(t, c.Treatment+" difference of means", s.Comparison.Difference.Estimate, 100*v.Sales.Diff)
 		near(t, c.Treatment+" t", s.Comparison.Statistic, v.Sales.T)
 		near(t, c.Treatment+" df", s.Comparison.DF, v.Sales.DF)
-		near(t, c.Treatment+" p of t", s.Comparison.P, v.Sales.P_value)
+		near(t, c.Treatment+" p of t", s.Comparison.P, v.Sales.P)
 		nearInterval(t, c.Treatment+" means", s.Comparison.Difference.Interval, v.Sales.CI, 100)
 	}
 }

@@ -62,7 +62,8 @@ func TestImport_cookieCats(t *testing.T) {
 	events := csvimport.Events{
 		UnitType: "user", UnitColumn: "userid",
 		Columns: []csvimport.EventColumn{
-			{Type: "retention_1", Column: "retention_1"}, {Type: "retention_7", Column: "retention_7"},
+			{Type: "retention_1", Column: "retention_1"},
+			{Type: "retention_7", Column: "retention_7"},
 			{Type: "rounds", Column: "sum_gamerounds"},
 		},
 	}

@@ -36,7 +36,7 @@ type Options struct {
 
 func (o *Options) validate() error {
 	if o.File == "" || o.Rejects == "" {
-		return errors.New("File and Rejects are required")
+		return errors.New("options: File and Rejects are required")
 	}
 	if o.BatchRows == 0 {
 		o.BatchRows = DefaultBatchRows
@@ -173,7 +173,7 @@ func (im *importer[R]) readAll(ctx context.Context) error {
 
 // add puts a record into the batch, which it sends first if there is no room.
 func (im *importer[R]) add(ctx context.Context, rec record) error {
-	rows, size, err := im.read(rec)
+	rows, size, reason := im.read(rec)
 	full := len(im.batch.rows)+len(rows) > client.MaxImportRows || im.batch.bytes+size > maxBatchBytes ||
 		len(im.batch.rows) >= im.o.BatchRows || im.batch.lines >= int64(im.o.BatchRows)
 	if full {
@@ -184,8 +184,8 @@ func (im *importer[R]) add(ctx context.Context, rec record) error {
 	b := &im.batch
 	b.lines++
 	b.last = rec.last
-	if err != nil {
-		b.rejects = append(b.rejects, reject{rec.line, err.Error(), rec.raw})
+	if reason != "" {
+		b.rejects = append(b.rejects, reject{rec.line, reason, rec.raw})
 		return nil
 	}
 	rec.fields = nil
@@ -197,25 +197,26 @@ func (im *importer[R]) add(ctx context.Context, rec record) error {
 	return nil
 }
 
-// read returns the rows of a record and their size, or why it is rejected.
-func (im *importer[R]) read(rec record) (rows []R, size int, err error) {
+// read returns the rows of a record and their size, or the reason to reject it.
+func (im *importer[R]) read(rec record) (rows []R, size int, reason string) {
 	if rec.bad != "" {
-		return nil, 0, errors.New(rec.bad)
+		return nil, 0, rec.bad
 	}
 	if got, want := len(rec.fields), len(im.src.header); got != want {
-		return nil, 0, fmt.Errorf("has %d fields, the header has %d", got, want)
+		return nil, 0, fmt.Sprintf("has %d fields, the header has %d", got, want)
 	}
-	if rows, err = im.parse(rec.fields); err != nil {
-		return nil, 0, err
+	rows, err := im.parse(rec.fields)
+	if err != nil {
+		return nil, 0, err.Error()
 	}
 	for _, row := range rows {
 		text, err := json.Marshal(row)
 		if err != nil {
-			return nil, 0, fmt.Errorf("cannot be sent: %w", err)
+			return nil, 0, "cannot be sent: " + err.Error()
 		}
 		size += len(text) + 1
 	}
-	return rows, size, nil
+	return rows, size, ""
 }
 
 // flush sends the batch, and then notes that it is done.

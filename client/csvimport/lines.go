@@ -71,18 +71,21 @@ func (r *recordReader) quoted(rec *record) error {
 	text, lines := rec.raw, 0
 	for strings.Count(text, `"`)%2 == 1 {
 		more, err := r.peek(lines)
-		if err != nil && !errors.Is(err, io.EOF) {
+		if errors.Is(err, io.EOF) {
+			more, err = physicalLine{tooLong: true}, nil // as good as one that has no room
+		}
+		if err != nil {
 			return err
 		}
-		if err != nil || more.tooLong || len(text)+1+len(more.text) > maxRecord {
+		if more.tooLong || len(text)+1+len(more.text) > maxRecord {
 			rec.bad = badQuote
 			return nil
 		}
 		text += "\n" + more.text
 		lines++
 	}
-	fields, err := parseQuoted(text)
-	if err != nil {
+	fields, ok := parseQuoted(text)
+	if !ok {
 		rec.bad = badQuote
 		return nil
 	}
@@ -93,17 +96,16 @@ func (r *recordReader) quoted(rec *record) error {
 	return nil
 }
 
-func parseQuoted(text string) ([]string, error) {
+// parseQuoted returns false if text is not exactly one record.
+func parseQuoted(text string) ([]string, bool) {
 	c := csv.NewReader(strings.NewReader(text))
 	c.FieldsPerRecord = -1
 	fields, err := c.Read()
 	if err != nil {
-		return nil, err
+		return nil, false
 	}
-	if _, err := c.Read(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("more than one record")
-	}
-	return fields, nil
+	_, err = c.Read()
+	return fields, errors.Is(err, io.EOF)
 }
 
 // take returns the next line and counts it.

@@ -14,7 +14,7 @@ import (
 
 // readRecords returns what a reader makes of text, in a short form: line number,
 // and fields or what is wrong.
-func readRecords(t testing.TB, text string) (got [][]string, lines []int64) {
+func readRecords(t *testing.T, text string) (got [][]string, lines []int64) {
 	t.Helper()
 	r := newRecordReader(strings.NewReader(text))
 	for {
@@ -86,7 +86,7 @@ func TestRecordReader_bounded(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		largest := 0
-		for n := 0; n < 2000; n++ {
+		for range 2000 {
 			rec, err := r.next()
 			if errors.Is(err, io.EOF) {
 				break

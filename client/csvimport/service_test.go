@@ -42,11 +42,11 @@ func (d poolDB) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Co
 	return d.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return fn(ctx, c.Conn()) })
 }
 
-func serve(t testing.TB) service {
-	t.Helper()
-	pool := pgtest.New(t)
-	if err := pgstore.Migrate(t.Context(), pool.Config().ConnConfig); err != nil {
-		t.Fatal(err)
+func serve(tb testing.TB) service {
+	tb.Helper()
+	pool := pgtest.New(tb)
+	if err := pgstore.Migrate(tb.Context(), pool.Config().ConnConfig); err != nil {
+		tb.Fatal(err)
 	}
 	logger, registry := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	store, err := pgstore.New(pgstore.Options{
@@ -56,19 +56,19 @@ func serve(t testing.TB) service {
 		},
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	reporter, err := report.New(report.Options{DB: poolDB{pool}, Experiments: store, Now: time.Now})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ctx, stop := context.WithCancel(context.WithoutCancel(tb.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- store.Run(ctx) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
-			t.Errorf("Run() = %v, want nil", err)
+			tb.Errorf("Run() = %v, want nil", err)
 		}
 	})
 	server := httptest.NewServer(httpapi.New(httpapi.Options{
@@ -80,37 +80,37 @@ func serve(t testing.TB) service {
 		},
 		OpenAPI: []json.RawMessage{httpapi.ImportOpenAPI(), reportapi.OpenAPI()},
 	}))
-	t.Cleanup(server.Close)
+	tb.Cleanup(server.Close)
 	c, err := client.New([]string{server.URL}, server.Client())
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return service{c, store, pool}
 }
 
 // experiment creates one that only takes imports, and starts it.
-func (s service) experiment(t testing.TB, key string, metrics []experiment.Metric, treatments ...string) {
-	t.Helper()
-	if _, err := s.store.CreateLayer(t.Context(), experiment.Layer{Key: key, UnitType: "user"}); err != nil {
-		t.Fatal(err)
+func (s service) experiment(tb testing.TB, key string, metrics []experiment.Metric, treatments ...string) {
+	tb.Helper()
+	if _, err := s.store.CreateLayer(tb.Context(), experiment.Layer{Key: key, UnitType: "user"}); err != nil {
+		tb.Fatal(err)
 	}
 	d := experiment.Definition{Key: key, Layer: key, Metrics: metrics}
 	for i, t := range treatments {
 		d.Treatments = append(d.Treatments, experiment.Treatment{Key: t, Control: i == 0, Weight: 1})
 	}
-	if _, err := s.store.CreateExperiment(t.Context(), d); err != nil {
-		t.Fatal(err)
+	if _, err := s.store.CreateExperiment(tb.Context(), d); err != nil {
+		tb.Fatal(err)
 	}
-	if _, err := s.store.MoveExperiment(t.Context(), key, experiment.StateRunning, 0); err != nil {
-		t.Fatal(err)
+	if _, err := s.store.MoveExperiment(tb.Context(), key, experiment.StateRunning, 0); err != nil {
+		tb.Fatal(err)
 	}
 }
 
-func (s service) count(t testing.TB, sql string) int64 {
-	t.Helper()
+func (s service) count(tb testing.TB, sql string) int64 {
+	tb.Helper()
 	var n int64
-	if err := s.pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
-		t.Fatal(err)
+	if err := s.pool.QueryRow(tb.Context(), sql).Scan(&n); err != nil {
+		tb.Fatal(err)
 	}
 	return n
 }

@@ -124,7 +124,7 @@ func (f importFlags) load(
 // newBatchClient returns a client that waits for as long as the service takes for
 // what is not a matter of milliseconds.
 func newBatchClient(servers []string) (*client.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert,errcheck // documented type
+	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // documented type
 	transport.ResponseHeaderTimeout = 45 * time.Second           // the service gives up after 30 s
 	return client.New(servers, &http.Client{Transport: transport})
 }

@@ -15,7 +15,7 @@ import (
 )
 
 //go:embed import_openapi.json
-var importOpenAPI []byte //nolint:gochecknoglobals // go:embed needs a package variable
+var importOpenAPI []byte
 
 const (
 	maxImportRows = 10_000

@@ -200,7 +200,7 @@ func (im *assignmentImport) load(ctx context.Context, tx pgx.Tx) error {
 		if at.IsZero() {
 			at = *im.target.StartedAt
 		}
-		known = append(known, []any{int32(i), [16]byte(r.Unit.Key()), r.Unit.ID, no, at}) //nolint:gosec // batches are small
+		known = append(known, []any{int32(i), [16]byte(r.Unit.Key()), r.Unit.ID, no, at})
 	}
 	columns := []string{"row", "unit_key", "unit_id", "treatment", "assigned_at"}
 	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"import_assignment"}, columns, pgx.CopyFromRows(known)); err != nil {
@@ -214,17 +214,17 @@ func treatmentNumbers(ctx context.Context, tx pgx.Tx, experimentID int32) (map[s
 	if err != nil {
 		return nil, fmt.Errorf("read treatments: %w", err)
 	}
-	numbers := map[string]int16{}
-	var (
-		key string
-		no  int16
-	)
-	_, err = pgx.ForEachRow(rows, []any{&key, &no}, func() error {
-		numbers[key] = no
-		return nil
-	})
+	type treatment struct {
+		Key string
+		No  int16
+	}
+	treatments, err := pgx.CollectRows(rows, pgx.RowToStructByPos[treatment])
 	if err != nil {
 		return nil, fmt.Errorf("read treatments: %w", err)
+	}
+	numbers := make(map[string]int16, len(treatments))
+	for _, t := range treatments {
+		numbers[t.Key] = t.No
 	}
 	return numbers, nil
 }

@@ -19,8 +19,8 @@ import (
 
 // closed defines an experiment that owns no slots, so that all of its units are
 // imported ones.
-func closed(key, layer string) experiment.Definition {
-	d := half(key, layer, 0, 1)
+func closed(key string) experiment.Definition {
+	d := half(key, "checkout", 0, 1)
 	d.Slots = nil
 	return d
 }
@@ -30,21 +30,21 @@ func imported(i int, treatment string) experiment.ImportedAssignment {
 }
 
 // importInto imports rows of users into an experiment.
-func importInto(t testing.TB, s *pgstore.Store, key string, exposed bool, rows ...experiment.ImportedAssignment) experiment.ImportResult {
-	t.Helper()
-	got, err := s.ImportAssignments(t.Context(), experiment.AssignmentImport{
+func importInto(tb testing.TB, s *pgstore.Store, key string, exposed bool, rows ...experiment.ImportedAssignment) experiment.ImportResult {
+	tb.Helper()
+	got, err := s.ImportAssignments(tb.Context(), experiment.AssignmentImport{
 		Experiment: key, UnitType: "user", Exposed: exposed, Rows: rows,
 	})
 	if err != nil {
-		t.Fatalf("ImportAssignments() = %v", err)
+		tb.Fatalf("ImportAssignments() = %v", err)
 	}
 	return got
 }
 
-func wantResult(t testing.TB, got, want experiment.ImportResult) {
-	t.Helper()
+func wantResult(tb testing.TB, got, want experiment.ImportResult) {
+	tb.Helper()
 	if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
-		t.Errorf("result (-want +got):\n%s", diff)
+		tb.Errorf("result (-want +got):\n%s", diff)
 	}
 }
 
@@ -53,7 +53,7 @@ func TestImportAssignments(t *testing.T) {
 	pool := newDB(t)
 	s := start(t, options(pool))
 	mustLayer(t, s, "checkout")
-	mustRun(t, s, closed("button", "checkout"))
+	mustRun(t, s, closed("button"))
 	mustMove(t, s, "button", experiment.StatePaused)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
@@ -151,7 +151,7 @@ func TestImportAssignments_reachesCaches(t *testing.T) {
 	pool := newDB(t)
 	here, there := start(t, options(pool)), start(t, options(pool))
 	mustLayer(t, here, "checkout")
-	mustRun(t, here, closed("button", "checkout"))
+	mustRun(t, here, closed("button"))
 	for _, s := range []*pgstore.Store{here, there} {
 		for d := mustTreat(t, s, user(1), "button"); d.Reason != experiment.ReasonTraffic; d = mustTreat(t, s, user(1), "button") {
 			if d.Reason != experiment.ReasonUnknownExperiment {
@@ -179,7 +179,7 @@ func TestImportAssignments_exclusive(t *testing.T) {
 	a, b := start(t, options(pool)), start(t, options(pool))
 	mustLayer(t, a, "checkout")
 	mustRun(t, a, half("traffic", "checkout", 0, experiment.SlotCount))
-	mustRun(t, a, closed("history", "checkout"))
+	mustRun(t, a, closed("history"))
 	const units = 200
 	for i := range 20 { // some come before the import for sure
 		if d := mustTreat(t, a, user(i*units/20), "traffic"); d.Reason != experiment.ReasonAssigned {
@@ -288,7 +288,7 @@ func TestImport_runAgain(t *testing.T) {
 	o.DB = lossyDB{poolDB{pool}}
 	s := start(t, o)
 	mustLayer(t, s, "checkout")
-	mustRun(t, s, closed("button", "checkout"))
+	mustRun(t, s, closed("button"))
 	var rows []experiment.ImportedAssignment
 	var events []experiment.Event
 	for i := range 100 {
@@ -315,7 +315,7 @@ func TestImport_runAgain(t *testing.T) {
 func BenchmarkImport(b *testing.B) {
 	s := start(b, options(newDB(b)))
 	mustLayer(b, s, "checkout")
-	mustRun(b, s, closed("button", "checkout"))
+	mustRun(b, s, closed("button"))
 	const batch = 5000
 	b.Run("assignments", func(b *testing.B) {
 		rows := make([]experiment.ImportedAssignment, batch)

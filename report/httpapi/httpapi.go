@@ -15,7 +15,7 @@ import (
 )
 
 //go:embed openapi.json
-var openAPI []byte //nolint:gochecknoglobals // go:embed needs a package variable
+var openAPI []byte
 
 // Reporter makes a report, within a time of its own. It returns
 // experiment.ErrNotFound, or an *experiment.InvalidError for an experiment that
