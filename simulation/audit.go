@@ -46,7 +46,7 @@ func audit(ctx context.Context, c *localcluster.Cluster, j *journal) ([]NodeAudi
 		if err != nil {
 			return err
 		}
-		defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // only read from
+		defer conn.Close(context.WithoutCancel(ctx))
 		if role == rolePrimary {
 			err = conn.QueryRow(ctx, `SELECT pg_current_wal_flush_lsn()::text`).Scan(&flushed)
 		} else {
@@ -114,6 +114,18 @@ func (j *journal) audit(ctx context.Context, conn *pgx.Conn) (NodeAudit, error) 
 	return a, nil
 }
 
+// place is a membership as the tables have it, with the raw id of the unit.
+type place struct{ id, experiment string }
+
+// query returns the rows of a result, whose columns are the fields of T in order.
+func query[T any](ctx context.Context, conn *pgx.Conn, sql string, args ...any) ([]T, error) {
+	rows, err := conn.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+}
+
 const assignmentsSQL = `
 SELECT unit.id, experiment.key, treatment.key, run.no
 FROM assignment
@@ -124,20 +136,17 @@ JOIN treatment ON treatment.experiment_id = experiment.id AND treatment.no = ass
 WHERE unit.type = $1 AND starts_with(unit.id, $2)`
 
 func (j *journal) auditAssignments(ctx context.Context, conn *pgx.Conn, a *NodeAudit) error {
-	type place struct{ id, experiment string }
-	stored := map[place]draw{}
-	rows, err := conn.Query(ctx, assignmentsSQL, unitType, j.prefix)
+	type row struct {
+		ID, Experiment, Treatment string
+		Run                       int
+	}
+	rows, err := query[row](ctx, conn, assignmentsSQL, unitType, j.prefix)
 	if err != nil {
 		return fmt.Errorf("read assignments: %w", err)
 	}
-	var p place
-	var d draw
-	_, err = pgx.ForEachRow(rows, []any{&p.id, &p.experiment, &d.treatment, &d.run}, func() error {
-		stored[p] = d
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read assignments: %w", err)
+	stored := make(map[place]draw, len(rows))
+	for _, r := range rows {
+		stored[place{r.ID, r.Experiment}] = draw{r.Treatment, r.Run}
 	}
 	for m, want := range j.assigned {
 		got, ok := stored[place{j.unitID(m.unit), m.experiment}]
@@ -162,20 +171,17 @@ JOIN experiment ON experiment.id = run.experiment_id
 WHERE unit.type = $1 AND starts_with(unit.id, $2)`
 
 func (j *journal) auditExposures(ctx context.Context, conn *pgx.Conn, a *NodeAudit) error {
-	type place struct{ id, experiment string }
-	stored := map[place]time.Time{}
-	rows, err := conn.Query(ctx, exposuresSQL, unitType, j.prefix)
+	type row struct {
+		ID, Experiment string
+		At             time.Time
+	}
+	rows, err := query[row](ctx, conn, exposuresSQL, unitType, j.prefix)
 	if err != nil {
 		return fmt.Errorf("read exposures: %w", err)
 	}
-	var p place
-	var at time.Time
-	_, err = pgx.ForEachRow(rows, []any{&p.id, &p.experiment, &at}, func() error {
-		stored[p] = at
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read exposures: %w", err)
+	stored := make(map[place]time.Time, len(rows))
+	for _, r := range rows {
+		stored[place{r.ID, r.Experiment}] = r.At
 	}
 	for m, want := range j.exposed {
 		got, ok := stored[place{j.unitID(m.unit), m.experiment}]
@@ -198,17 +204,14 @@ JOIN unit ON unit.key = event.unit_key
 WHERE unit.type = $1 AND starts_with(unit.id, $2)`
 
 func (j *journal) auditEvents(ctx context.Context, conn *pgx.Conn, a *NodeAudit) error {
-	rows, err := conn.Query(ctx, eventsSQL, unitType, j.prefix)
+	type row struct{ ID [16]byte }
+	rows, err := query[row](ctx, conn, eventsSQL, unitType, j.prefix)
 	if err != nil {
 		return fmt.Errorf("read events: %w", err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[[16]byte])
-	if err != nil {
-		return fmt.Errorf("read events: %w", err)
-	}
-	stored := make(map[experiment.EventID]struct{}, len(ids))
-	for _, id := range ids {
-		stored[id] = struct{}{}
+	stored := make(map[experiment.EventID]struct{}, len(rows))
+	for _, r := range rows {
+		stored[r.ID] = struct{}{}
 	}
 	for id := range j.events {
 		if _, ok := stored[id]; !ok {

@@ -122,10 +122,12 @@ func TestJournal_audit(t *testing.T) {
 		{"exposed a microsecond later", "UPDATE exposure SET exposed_at = exposed_at + '1us'", NodeAudit{Changed: 1}},
 		{"event gone", "DELETE FROM event", NodeAudit{MissingEvents: 1}},
 		{"two experiments of a layer", "INSERT INTO assignment SELECT unit_key, now(), 1, 2, 0 FROM assignment WHERE treatment = 0", NodeAudit{LayerUnits: 1}},
-		{"two treatments of a run", `
+		{
+			"two treatments of a run", `
 			INSERT INTO unit VALUES ('00000000-0000-0000-0000-000000000003', 'user', 'other2');
 			INSERT INTO assignment (unit_key, run_id, treatment, version, assigned_at) VALUES ('00000000-0000-0000-0000-000000000003', 1, 0, 1, now())`,
-			NodeAudit{TornUnits: 1}},
+			NodeAudit{TornUnits: 1},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/stats"
 )
@@ -139,18 +137,20 @@ func (s *Session) allocation(ctx context.Context, primary pgcluster.NodeID) ([]A
 	if err != nil {
 		return nil, err
 	}
-	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // only read from
+	defer conn.Close(context.WithoutCancel(ctx))
 	var out []Allocation
 	for _, d := range shop() {
-		rows, err := conn.Query(ctx, allocationSQL, d.Key, s.journal.prefix)
+		type row struct {
+			Treatment string
+			Units     int64
+		}
+		rows, err := query[row](ctx, conn, allocationSQL, d.Key, s.journal.prefix)
 		if err != nil {
 			return nil, fmt.Errorf("count units of %s: %w", d.Key, err)
 		}
-		units := map[string]int64{}
-		var key string
-		var n int64
-		if _, err := pgx.ForEachRow(rows, []any{&key, &n}, func() error { units[key] = n; return nil }); err != nil {
-			return nil, fmt.Errorf("count units of %s: %w", d.Key, err)
+		units := make(map[string]int64, len(rows))
+		for _, r := range rows {
+			units[r.Treatment] = r.Units
 		}
 		a := Allocation{Experiment: d.Key}
 		var observed []int64

@@ -36,7 +36,7 @@ func table(b *strings.Builder, title string, rows ...string) {
 	for _, r := range rows {
 		fmt.Fprintf(t, "  %s\n", r)
 	}
-	_ = t.Flush() //nolint:errcheck // a builder takes everything
+	_ = t.Flush() // a builder takes everything
 }
 
 func (r Report) writeDisturbances(b *strings.Builder) {

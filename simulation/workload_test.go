@@ -33,7 +33,7 @@ func TestWorkload_keepsItsShares(t *testing.T) {
 	t.Parallel()
 	const n, rate = 100_000, 300
 	w := newWorkload(1, rate)
-	counts := map[kind]int{}
+	counts := make(map[kind]int)
 	events := map[experiment.EventID]bool{}
 	var last arrival
 	for range n {

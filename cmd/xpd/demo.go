@@ -57,18 +57,15 @@ func (f loadFlags) onCluster(ctx context.Context, s streams, measure measurement
 	}
 	fmt.Fprintf(s.err, "Starting %d nodes in %s, seed %d …\n", localNodes, dir, f.Seed)
 	report, err := f.measure(ctx, s, dir, measure)
-	if f.Keep {
-		fmt.Fprintf(s.err, "Kept %s.\n", dir)
-	} else {
-		err = errors.Join(err, os.RemoveAll(dir))
+	if err == nil {
+		err = errors.Join(f.print(report, s.out, extra...), report.Err())
 	}
-	if err != nil {
+	// What went wrong is in the logs there.
+	if f.Keep || err != nil && ctx.Err() == nil {
+		fmt.Fprintf(s.err, "Kept %s, with the logs of the nodes.\n", dir)
 		return err
 	}
-	if err := f.print(report, s.out, extra...); err != nil {
-		return err
-	}
-	return report.Err()
+	return errors.Join(err, os.RemoveAll(dir))
 }
 
 func (f loadFlags) measure(ctx context.Context, s streams, dir string, measure measurement) (report simulation.Report, err error) {
@@ -82,17 +79,18 @@ func (f loadFlags) measure(ctx context.Context, s streams, dir string, measure m
 	if err != nil {
 		return report, err
 	}
-	defer func() {
-		err = errors.Join(err, stopCluster(cluster, s.err))
-	}()
-	ctx, release := cluster.Guard(ctx)
+	guarded, release := cluster.Guard(ctx)
 	defer release()
+	defer func() {
+		err = errors.Join(err, stopCluster(context.WithoutCancel(ctx), cluster, s.err))
+	}()
 	began := time.Now()
-	if err := startCluster(ctx, cluster); err != nil {
+	if err := startCluster(guarded, cluster); err != nil {
 		return report, err
 	}
 	fmt.Fprintf(s.err, "Ready after %.1f s.\n", time.Since(began).Seconds())
-	return measure(ctx, cluster, simulation.Options{Rate: f.Rate, Seed: f.Seed, Progress: s.err})
+	report, err = measure(guarded, cluster, simulation.Options{Rate: f.Rate, Seed: f.Seed, Progress: s.err})
+	return report, because(guarded, err)
 }
 
 func (f loadFlags) print(report simulation.Report, w io.Writer, extra ...func(simulation.Report, io.Writer) error) error {

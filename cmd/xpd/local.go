@@ -51,10 +51,8 @@ func (c *localCmd) Run(ctx context.Context, s streams) error {
 	if cluster.Dir() != c.Dir {
 		fmt.Fprintf(s.out, "The cluster's data is in %s.\n", cluster.Dir())
 	}
-	guarded, release := cluster.Guard(ctx)
-	defer release()
-	err = c.serve(guarded, cluster, s)
-	if stopErr := stopCluster(cluster, s.err); err == nil {
+	err = c.serve(ctx, cluster, s)
+	if stopErr := stopCluster(context.WithoutCancel(ctx), cluster, s.err); err == nil {
 		err = stopErr
 	}
 	return err
@@ -70,35 +68,49 @@ func (c *localCmd) open() (*localcluster.Cluster, error) {
 	})
 }
 
-// serve returns nil once ctx ends because somebody wants it to.
+// serve returns nil once ctx ends.
 func (c *localCmd) serve(ctx context.Context, cluster *localcluster.Cluster, s streams) error {
 	began := time.Now()
 	fmt.Fprintf(s.out, "Starting %d nodes, each xpd with its PostgreSQL …\n", localNodes)
-	if err := startCluster(ctx, cluster); err != nil {
-		return unlessAsked(ctx, err)
-	}
-	cl, err := client.New(cluster.URLs(), nil)
-	if err != nil {
+	err := startWithSamples(ctx, cluster)
+	switch {
+	case ctx.Err() != nil:
+		return nil //nolint:nilerr // somebody changed their mind
+	case err != nil:
 		return err
-	}
-	if err := simulation.Install(ctx, cl, simulation.Samples()); err != nil {
-		return unlessAsked(ctx, err)
 	}
 	fmt.Fprintf(s.out, "Ready after %.1f s.\n", time.Since(began).Seconds())
 	writeWelcome(s.out, cluster.URLs())
 	showStatus(ctx, cluster.URLs(), s)
 	fmt.Fprintln(s.out, "\nCtrl-C stops the cluster; the next start resumes with the same data.")
-	<-ctx.Done()
-	return unlessAsked(ctx, context.Cause(ctx))
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case death := <-cluster.Deaths():
+			fmt.Fprintf(s.err, "%v\nThe other nodes go on; %s comes back with the next start.\n", death, death.Node)
+		}
+	}
 }
 
-// unlessAsked returns nil instead of err if ctx ended because of a signal.
-func unlessAsked(ctx context.Context, err error) error {
-	if death, ok := errors.AsType[*localcluster.DeathError](context.Cause(ctx)); ok {
-		return death
+// startWithSamples returns once the cluster is ready and has something to try.
+func startWithSamples(ctx context.Context, cluster *localcluster.Cluster) error {
+	ctx, release := cluster.Guard(ctx)
+	defer release()
+	if err := startCluster(ctx, cluster); err != nil {
+		return err
 	}
-	if ctx.Err() != nil {
-		return nil
+	cl, err := client.New(cluster.URLs(), nil)
+	if err != nil {
+		return err
+	}
+	return because(ctx, simulation.Install(ctx, cl, simulation.Samples()))
+}
+
+// because returns the death that ended ctx instead of what followed from it.
+func because(ctx context.Context, err error) error {
+	if death, ok := errors.AsType[*localcluster.DeathError](context.Cause(ctx)); ok && err != nil {
+		return death
 	}
 	return err
 }
@@ -116,8 +128,8 @@ func startCluster(ctx context.Context, cluster *localcluster.Cluster) error {
 var errForced = errors.New("it was asked to hurry")
 
 // stopCluster stops all nodes. A signal that arrives meanwhile makes it use force.
-func stopCluster(cluster *localcluster.Cluster, progress io.Writer) error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+func stopCluster(ctx context.Context, cluster *localcluster.Cluster, progress io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, stopPatience)
 	defer cancel()
 	ctx, force := context.WithCancelCause(ctx)
 	defer force(nil)

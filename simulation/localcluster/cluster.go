@@ -93,6 +93,9 @@ func (c *Cluster) URLs() []string {
 	return urls
 }
 
+// Deaths tells of nodes whose xpd ended although nobody asked it to.
+func (c *Cluster) Deaths() <-chan *DeathError { return c.deaths }
+
 // Guard returns a context that ends with ctx, or with a *DeathError as its cause
 // when the xpd of a node ends although nobody asked it to. The caller must call
 // the function that it returns too.

@@ -25,7 +25,7 @@ const patience = 20 * time.Second
 // openFolder returns a folder that everybody can enter.
 func openFolder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "localcluster")
+	dir, err := os.MkdirTemp("", "localcluster") //nolint:usetesting // t.TempDir() is private to this user
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,8 +71,8 @@ func TestGuard_tellsOfADeath(t *testing.T) {
 	if !ok || death.Node != "n1" || death.Log != "out of luck\n" || !strings.Contains(death.Error(), "exit status 3") {
 		t.Errorf("cause = %v, want the death of n1 with what it logged and how it ended", context.Cause(guarded))
 	}
-	if err := c.Stop(ctx); err == nil || !strings.Contains(err.Error(), "exit status 3") {
-		t.Errorf("Stop() = %v, want how n1 ended", err)
+	if err := c.Stop(ctx); err != nil {
+		t.Errorf("Stop() = %v, though the death was told", err)
 	}
 }
 
@@ -240,7 +240,7 @@ func TestPorts_refusesWhatDoesNotFit(t *testing.T) {
 	}
 }
 
-func TestBlockedBy(t *testing.T) {
+func TestBlockedBy(t *testing.T) { //nolint:tparallel // the cases share a folder
 	t.Parallel()
 	dir := openFolder(t)
 	inner := filepath.Join(dir, "a", "b")

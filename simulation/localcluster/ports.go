@@ -68,7 +68,7 @@ func Ports(base, nodes int) ([]pgcluster.Member, error) {
 // freePorts draws base ports until all ports of one are free.
 func freePorts(nodes int) ([]pgcluster.Member, error) {
 	for range freeBaseTries {
-		base := freeBaseMin + rand.IntN(freeBaseMax-freeBaseMin) //nolint:gosec // any will do
+		base := freeBaseMin + rand.IntN(freeBaseMax-freeBaseMin)
 		members, err := Ports(base, nodes)
 		if err != nil {
 			return nil, err

@@ -54,7 +54,7 @@ func (c *Cluster) KillNode(ctx context.Context, id pgcluster.NodeID) error {
 	}
 	// The postmaster first, so that it starts nobody in place of the killed.
 	if p, err := n.postmaster(); err == nil {
-		_ = p.Kill() //nolint:errcheck // whoever is left is found below
+		_ = p.Kill() // whoever is left is found below
 		_ = p.Release()
 	}
 	if err := c.signalAll(ctx, n.dir, syscall.SIGKILL, killPatience); err != nil {
@@ -80,7 +80,7 @@ func (n *node) postmaster() (*os.Process, error) {
 		return nil, errors.Join(errNotRunning, err)
 	}
 	if cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid)); err != nil || cwd != n.data() {
-		_ = p.Release() //nolint:errcheck // frees a handle
+		_ = p.Release() // frees a handle
 		return nil, errNotRunning
 	}
 	return p, nil
@@ -93,7 +93,7 @@ func (n *node) postgresRuns() bool {
 	if err != nil {
 		return false
 	}
-	_ = p.Release() //nolint:errcheck // frees a handle
+	_ = p.Release() // frees a handle
 	return true
 }
 
@@ -119,7 +119,7 @@ func (c *Cluster) signalAll(ctx context.Context, dir string, sig syscall.Signal,
 		for _, pid := range pids {
 			if !sent[pid] {
 				sent[pid] = true
-				_ = syscall.Kill(pid, sig) //nolint:errcheck // gone is as good
+				_ = syscall.Kill(pid, sig) // gone is as good
 			}
 		}
 		if len(pids) > 0 {

@@ -151,13 +151,14 @@ func (n *node) askToStop() error {
 	return nil
 }
 
-// awaitStop returns an error unless xpd has stopped PostgreSQL and ended well.
+// awaitStop returns an error unless xpd has stopped PostgreSQL and ended well. An
+// xpd that was killed, or whose death was told, is no news.
 func (n *node) awaitStop(ctx context.Context) error {
 	n.mu.Lock()
 	p := n.xpd
-	killed := p != nil && p.killed
+	stopping := p != nil && p.asked && !p.killed
 	n.mu.Unlock()
-	if p == nil || killed {
+	if !stopping {
 		return nil
 	}
 	select {
@@ -224,7 +225,7 @@ func tail(path string) string {
 		size = info.Size()
 	}
 	buf := make([]byte, min(size, logTail))
-	got, _ := f.ReadAt(buf, size-int64(len(buf))) //nolint:errcheck // the part that was read is shown
+	got, _ := f.ReadAt(buf, size-int64(len(buf))) // the part that was read is shown
 	text := string(buf[:got])
 	if size > logTail {
 		_, text, _ = strings.Cut(text, "\n")

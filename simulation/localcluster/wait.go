@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/xpd-platform/xpd/failover"
@@ -50,11 +51,11 @@ func (c *Cluster) ready(ctx context.Context) error {
 
 // describe says in one line what is amiss.
 func describe(s failover.Status) string {
-	text := "writes " + s.Writes
+	parts := []string{"writes " + s.Writes}
 	for _, n := range s.Nodes {
-		text += fmt.Sprintf(", %s %s", n.ID, n.State)
+		parts = append(parts, fmt.Sprintf("%s %s", n.ID, n.State))
 	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // Status returns how a node sees the cluster.
