@@ -80,7 +80,7 @@ func (e *Experiment) MoveTo(to State, now time.Time) error {
 // with one control; a treatment may be added or closed by weight 0. Weights,
 // slots and schedule are free, since what is assigned wins over them. Values are
 // free too, and the version in every answer says which ones were given.
-func (e Experiment) Revise(d Definition, now time.Time) (Experiment, error) {
+func (e *Experiment) Revise(d Definition, now time.Time) (Experiment, error) {
 	if err := d.Validate(); err != nil {
 		return Experiment{}, err
 	}
@@ -102,10 +102,11 @@ func (e Experiment) Revise(d Definition, now time.Time) (Experiment, error) {
 		}
 		d.Treatments = number(d.Treatments, e.Treatments)
 	}
-	e.Definition = d
-	e.Version++
-	e.UpdatedAt = now
-	return e, nil
+	next := *e
+	next.Definition = d
+	next.Version++
+	next.UpdatedAt = now
+	return next, nil
 }
 
 func keepsTreatments(old, revised []Treatment) error {
@@ -142,7 +143,7 @@ func number(ts, old []Treatment) []Treatment {
 
 // CheckSlots returns a *SlotsError if one of the others, experiments of the same
 // layer, owns a slot that e wants.
-func (e Experiment) CheckSlots(others []Experiment) error {
+func (e *Experiment) CheckSlots(others []Experiment) error {
 	if !e.State.OwnsSlots() {
 		return nil
 	}

@@ -64,25 +64,29 @@ func (v *Value) UnmarshalJSON(text []byte) error {
 		v.v = x
 		return nil
 	case json.Number:
-		return v.setNumber(x.String())
+		number, err := parseNumber(x.String())
+		if err != nil {
+			return err
+		}
+		*v = number
+		return nil
 	default:
 		return errors.New("a value is a string, a bool or a number")
 	}
 }
 
-func (v *Value) setNumber(text string) error {
+// parseNumber returns an integer where text is one that fits, else a float.
+func parseNumber(text string) (Value, error) {
 	if !strings.ContainsAny(text, ".eE") {
 		if i, err := strconv.ParseInt(text, 10, 64); err == nil {
-			v.v = i
-			return nil
+			return IntValue(i), nil
 		}
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil {
-		return errors.New("a number must fit 64 bits")
+		return Value{}, errors.New("a number must fit 64 bits")
 	}
-	v.v = f
-	return nil
+	return FloatValue(f), nil
 }
 
 // check returns what is wrong with the value, or "".
