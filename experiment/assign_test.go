@@ -42,25 +42,13 @@ func running(id int32, key, layer string, from, to int) experiment.Experiment {
 	}
 }
 
-func snapshot(t testing.TB, version int64, es ...experiment.Experiment) *experiment.Snapshot {
-	t.Helper()
+func snapshot(tb testing.TB, version int64, es ...experiment.Experiment) *experiment.Snapshot {
+	tb.Helper()
 	s, err := experiment.NewSnapshot(version, layers, es)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return s
-}
-
-// enrolledUnit returns a unit that e enrols.
-func enrolledUnit(t testing.TB, s *experiment.Snapshot, key string) experiment.Unit {
-	t.Helper()
-	for i := range 1000 {
-		if d, _ := s.Assign(unit(i), nil, []string{key}, epoch); d[0].Reason == experiment.ReasonAssigned {
-			return unit(i)
-		}
-	}
-	t.Fatalf("%s enrols nobody", key)
-	return experiment.Unit{}
 }
 
 func TestAssign_reasons(t *testing.T) {

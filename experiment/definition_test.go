@@ -83,10 +83,11 @@ func TestExperiment_MoveTo(t *testing.T) {
 		experiment.StateDraft, experiment.StateRunning, experiment.StatePaused, experiment.StateStopped, experiment.StateArchived,
 	}
 	allowed := map[experiment.State]string{
-		experiment.StateDraft:   "running archived",
-		experiment.StateRunning: "paused stopped",
-		experiment.StatePaused:  "running stopped",
-		experiment.StateStopped: "archived",
+		experiment.StateDraft:    "running archived",
+		experiment.StateRunning:  "paused stopped",
+		experiment.StatePaused:   "running stopped",
+		experiment.StateStopped:  "archived",
+		experiment.StateArchived: "",
 	}
 	for _, from := range states {
 		for _, to := range states {
@@ -192,7 +193,8 @@ func TestExperiment_CheckSlots(t *testing.T) {
 	}
 	other := running(2, "other", "page", 100, 200)
 	for state, free := range map[experiment.State]bool{
-		experiment.StateDraft: false, experiment.StatePaused: false, experiment.StateStopped: true, experiment.StateArchived: true,
+		experiment.StateDraft: false, experiment.StateRunning: false, experiment.StatePaused: false,
+		experiment.StateStopped: true, experiment.StateArchived: true,
 	} {
 		other.State = state
 		if err := mine.CheckSlots([]experiment.Experiment{other}); (err == nil) != free {
