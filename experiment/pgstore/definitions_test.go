@@ -47,7 +47,7 @@ func eachDB(t *testing.T, test func(t *testing.T, pool *pgxpool.Pool, o pgstore.
 
 func TestLayers(t *testing.T) {
 	t.Parallel()
-	eachDB(t, func(t *testing.T, _ *pgxpool.Pool, o pgstore.Options) {
+	eachDB(t, func(t *testing.T, _ *pgxpool.Pool, o pgstore.Options) { //nolint:thelper // a test, not a helper
 		s := start(t, o)
 		ctx := t.Context()
 		created := mustLayer(t, s, "page")
@@ -79,7 +79,7 @@ func TestLayers(t *testing.T) {
 
 func TestExperiments(t *testing.T) {
 	t.Parallel()
-	eachDB(t, func(t *testing.T, pool *pgxpool.Pool, o pgstore.Options) {
+	eachDB(t, func(t *testing.T, pool *pgxpool.Pool, o pgstore.Options) { //nolint:thelper // a test, not a helper
 		s := start(t, o)
 		ctx := t.Context()
 		mustLayer(t, s, "page")

@@ -2,6 +2,7 @@ package pgstore
 
 import (
 	"errors"
+	"slices"
 
 	"github.com/jackc/pgerrcode"
 	"github.com/jackc/pgx/v5"
@@ -15,15 +16,7 @@ const codeStale = "XP001"
 
 func hasCode(err error, codes ...string) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	if !ok {
-		return false
-	}
-	for _, c := range codes {
-		if pgErr.Code == c {
-			return true
-		}
-	}
-	return false
+	return ok && slices.Contains(codes, pgErr.Code)
 }
 
 // translate maps driver errors to domain errors.

@@ -27,11 +27,11 @@ func (d poolDB) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn
 }
 
 // newDB returns a migrated database.
-func newDB(t testing.TB) *pgxpool.Pool {
-	t.Helper()
-	pool := pgtest.New(t)
-	if err := pgstore.Migrate(t.Context(), pool.Config().ConnConfig); err != nil {
-		t.Fatal(err)
+func newDB(tb testing.TB) *pgxpool.Pool {
+	tb.Helper()
+	pool := pgtest.New(tb)
+	if err := pgstore.Migrate(tb.Context(), pool.Config().ConnConfig); err != nil {
+		tb.Fatal(err)
 	}
 	return pool
 }
@@ -50,19 +50,19 @@ func options(pool *pgxpool.Pool) pgstore.Options {
 }
 
 // start runs a store until the test ends.
-func start(t testing.TB, o pgstore.Options) *pgstore.Store {
-	t.Helper()
+func start(tb testing.TB, o pgstore.Options) *pgstore.Store {
+	tb.Helper()
 	s, err := pgstore.New(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("Run() = %v, want nil", err)
+			tb.Errorf("Run() = %v, want nil", err)
 		}
 	})
 	return s
@@ -81,29 +81,29 @@ func half(key, layer string, from, to int) experiment.Definition {
 	}
 }
 
-func mustLayer(t testing.TB, s *pgstore.Store, key string) experiment.Layer {
-	t.Helper()
-	l, err := s.CreateLayer(t.Context(), experiment.Layer{Key: key, UnitType: "user"})
+func mustLayer(tb testing.TB, s *pgstore.Store, key string) experiment.Layer {
+	tb.Helper()
+	l, err := s.CreateLayer(tb.Context(), experiment.Layer{Key: key, UnitType: "user"})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return l
 }
 
 // mustRun creates an experiment and starts it.
-func mustRun(t testing.TB, s *pgstore.Store, d experiment.Definition) experiment.Experiment {
-	t.Helper()
-	if _, err := s.CreateExperiment(t.Context(), d); err != nil {
-		t.Fatal(err)
+func mustRun(tb testing.TB, s *pgstore.Store, d experiment.Definition) experiment.Experiment {
+	tb.Helper()
+	if _, err := s.CreateExperiment(tb.Context(), d); err != nil {
+		tb.Fatal(err)
 	}
-	return mustMove(t, s, d.Key, experiment.StateRunning)
+	return mustMove(tb, s, d.Key, experiment.StateRunning)
 }
 
-func mustMove(t testing.TB, s *pgstore.Store, key string, to experiment.State) experiment.Experiment {
-	t.Helper()
-	e, err := s.MoveExperiment(t.Context(), key, to, 0)
+func mustMove(tb testing.TB, s *pgstore.Store, key string, to experiment.State) experiment.Experiment {
+	tb.Helper()
+	e, err := s.MoveExperiment(tb.Context(), key, to, 0)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e
 }
@@ -111,23 +111,23 @@ func mustMove(t testing.TB, s *pgstore.Store, key string, to experiment.State) e
 func user(i int) experiment.Unit { return experiment.Unit{Type: "user", ID: fmt.Sprintf("u%d", i)} }
 
 // mustTreat returns the single decision about key.
-func mustTreat(t testing.TB, s *pgstore.Store, u experiment.Unit, key string) experiment.Decision {
-	t.Helper()
-	d, err := s.Treatments(t.Context(), u, []string{key})
+func mustTreat(tb testing.TB, s *pgstore.Store, u experiment.Unit, key string) experiment.Decision {
+	tb.Helper()
+	d, err := s.Treatments(tb.Context(), u, []string{key})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if len(d) != 1 || d[0].Experiment != key {
-		t.Fatalf("Treatments(%s) = %+v, want one decision", key, d)
+		tb.Fatalf("Treatments(%s) = %+v, want one decision", key, d)
 	}
 	return d[0]
 }
 
-func count(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) int {
-	t.Helper()
+func count(tb testing.TB, pool *pgxpool.Pool, sql string, args ...any) int {
+	tb.Helper()
 	var n int
-	if err := pool.QueryRow(t.Context(), sql, args...).Scan(&n); err != nil {
-		t.Fatal(err)
+	if err := pool.QueryRow(tb.Context(), sql, args...).Scan(&n); err != nil {
+		tb.Fatal(err)
 	}
 	return n
 }

@@ -174,14 +174,14 @@ func TestTreatments_whileDefinitionsChange(t *testing.T) {
 	mustRun(t, editor, half("b", "page", 5000, 10000))
 	nodes := []*pgstore.Store{start(t, options(pool)), start(t, options(pool))}
 
-	ctx, stop := context.WithCancel(t.Context())
+	var over atomic.Bool
 	var told sync.Map // unit and run → treatment
 	var enrolled atomic.Int64
 	var wg sync.WaitGroup
 	for c := range 4 {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(1, uint64(c)))
-			for ctx.Err() == nil {
+			for !over.Load() {
 				u := user(rng.IntN(300))
 				ds, err := nodes[c%2].Treatments(t.Context(), u, nil)
 				if err != nil {
@@ -214,7 +214,7 @@ func TestTreatments_whileDefinitionsChange(t *testing.T) {
 			}
 		}
 	}
-	stop()
+	over.Store(true)
 	wg.Wait()
 	const claims = `SELECT count(*) FROM (SELECT unit_key FROM assignment GROUP BY unit_key HAVING count(*) > 1) AS twice`
 	if got := count(t, pool, claims); got != 0 {

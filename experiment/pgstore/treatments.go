@@ -3,6 +3,7 @@ package pgstore
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/xpd-platform/xpd/experiment"
 )
@@ -46,7 +47,7 @@ func (s *Store) treatments(ctx context.Context, u experiment.Unit, keys []string
 				return nil, err
 			}
 			if !stored.stale {
-				rows = append(rows[:len(rows):len(rows)], stored.rows...)
+				rows = append(slices.Clip(rows), stored.rows...)
 				s.cache.put(key, at, rows)
 				decisions, _ = snap.Assign(u, rows, keys, now)
 				return decisions, nil

@@ -23,7 +23,7 @@ func view(i int, u experiment.Unit) experiment.Event {
 
 func TestExpose(t *testing.T) {
 	t.Parallel()
-	eachDB(t, func(t *testing.T, pool *pgxpool.Pool, o pgstore.Options) {
+	eachDB(t, func(t *testing.T, pool *pgxpool.Pool, o pgstore.Options) { //nolint:thelper // a test, not a helper
 		s := start(t, o)
 		mustLayer(t, s, "page")
 		mustRun(t, s, half("button", "page", 0, 10000))
@@ -50,8 +50,10 @@ func TestExpose(t *testing.T) {
 			confirmed, already = experiment.ExposureConfirmed, experiment.ExposureAlready
 		)
 		want := []experiment.ExposureResult{
-			{Experiment: "nothing", Outcome: unknown}, {Experiment: "button", Outcome: none},
-			{Experiment: "draft", Outcome: none}, {Experiment: "button", Outcome: none},
+			{Experiment: "nothing", Outcome: unknown},
+			{Experiment: "button", Outcome: none},
+			{Experiment: "draft", Outcome: none},
+			{Experiment: "button", Outcome: none},
 		}
 		if diff := cmp.Diff(want, expose(user(2), noon)); diff != "" {
 			t.Errorf("of a unit without assignment (-want +got):\n%s", diff)
@@ -73,7 +75,7 @@ func TestExpose(t *testing.T) {
 
 func TestRecord(t *testing.T) {
 	t.Parallel()
-	eachDB(t, func(t *testing.T, pool *pgxpool.Pool, o pgstore.Options) {
+	eachDB(t, func(t *testing.T, pool *pgxpool.Pool, o pgstore.Options) { //nolint:thelper // a test, not a helper
 		s := start(t, o)
 		purchase := view(3, user(2))
 		purchase.Type, purchase.ItemsTotal, purchase.Discounts, purchase.Currency = "purchase", new(int64(500)), new(int64(20)), "EUR"
