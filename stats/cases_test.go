@@ -122,6 +122,7 @@ func decode(t *testing.T, data []byte, to any) {
 }
 
 func checkTwoProportion(t *testing.T, c workedCase) {
+	t.Helper()
 	var in struct {
 		XC    int64   `json:"x_c"`
 		NC    int64   `json:"n_c"`
@@ -159,6 +160,7 @@ func checkTwoProportion(t *testing.T, c workedCase) {
 }
 
 func checkWelch(t *testing.T, c workedCase) {
+	t.Helper()
 	var in struct {
 		Control   []float64 `json:"control"`
 		Treatment []float64 `json:"treatment"`
@@ -197,6 +199,7 @@ func checkWelch(t *testing.T, c workedCase) {
 }
 
 func checkLift(t *testing.T, c workedCase) {
+	t.Helper()
 	var in struct {
 		NC    int64   `json:"n_c"`
 		MeanC float64 `json:"mean_c"`
@@ -222,6 +225,7 @@ func checkLift(t *testing.T, c workedCase) {
 }
 
 func checkSRM(t *testing.T, c workedCase) {
+	t.Helper()
 	var in struct {
 		Observed []int64   `json:"observed"`
 		Weights  []float64 `json:"weights"`
