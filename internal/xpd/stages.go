@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 )
 
@@ -43,9 +44,9 @@ func runStages(ctx context.Context, stages []stage) error {
 	case <-over:
 	}
 	errs := make([]error, 0, len(parts))
-	for i := len(parts) - 1; i >= 0; i-- {
-		parts[i].cancel()
-		errs = append(errs, <-parts[i].done)
+	for _, part := range slices.Backward(parts) {
+		part.cancel()
+		errs = append(errs, <-part.done)
 	}
 	return errors.Join(errs...)
 }

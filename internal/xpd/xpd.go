@@ -62,7 +62,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return fmt.Errorf("listen for HTTP: %w", err)
 	}
-	d.raft, err = raftstore.Open(raftstore.Options{
+	d.raft, err = raftstore.Open(raftstore.Options{ //nolint:contextcheck // it binds at once; Raft ends with d.raft.Run
 		Node: o.Node, Members: o.Members, Dir: filepath.Join(o.Dir, "raft"), ListenAddr: self.RaftAddr(),
 		Logger: o.Logger, Registry: o.Registry,
 	})
