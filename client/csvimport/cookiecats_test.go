@@ -1,6 +1,8 @@
 package csvimport_test
 
 import (
+	"bufio"
+	"compress/gzip"
 	"context"
 	"math"
 	"os"
@@ -89,16 +91,43 @@ func TestImport_cookieCats(t *testing.T) {
 	}
 	first := cookieCatsReport(t, s)
 
-	// Everything a second time changes nothing.
+	// A second time changes nothing, be it from another file.
+	o.File = head(t, filepath.Join(dir, "head.csv"), 20_000)
 	got, err = csvimport.ImportAssignments(t.Context(), s, o, a)
-	wantResult(t, got, err, csvimport.Result{Lines: 90_189, Present: 90_189})
+	wantResult(t, got, err, csvimport.Result{Lines: 20_000, Present: 20_000})
 	got, err = csvimport.ImportEvents(t.Context(), s, o, events)
-	wantResult(t, got, err, csvimport.Result{Lines: 90_189, Present: stored})
+	if err != nil || got.Lines != 20_000 || got.Inserted != 0 || s.count(t, "SELECT count(*) FROM event") != stored {
+		t.Errorf("second import = %+v, %v, want nothing new", got, err)
+	}
 	second := cookieCatsReport(t, s)
 	second.GeneratedAt = first.GeneratedAt
 	if diff := cmp.Diff(first, second); diff != "" {
 		t.Errorf("report after importing twice (-once +twice):\n%s", diff)
 	}
+}
+
+// head writes the header and the first n lines below it into a plain file.
+func head(t *testing.T, path string, n int) string {
+	t.Helper()
+	f, err := os.Open(cookieCats)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	zip, err := gzip.NewReader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text []byte
+	lines := bufio.NewScanner(zip)
+	for range n + 1 {
+		lines.Scan()
+		text = append(append(text, lines.Bytes()...), '\n')
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // cookieCatsReport returns the report after it has compared it.

@@ -68,8 +68,8 @@ func (r *recordReader) next() (record, error) {
 // quoted reads a record with quotes, which goes on in the next lines as long as a
 // quote is open. If no end makes it well formed, its first line is bad by itself.
 func (r *recordReader) quoted(rec *record) error {
-	text, lines := rec.raw, 0
-	for strings.Count(text, `"`)%2 == 1 {
+	text, lines := []byte(rec.raw), 0
+	for open := quotes(rec.raw); open%2 == 1; {
 		more, err := r.peek(lines)
 		if errors.Is(err, io.EOF) {
 			more, err = physicalLine{tooLong: true}, nil // as good as one that has no room
@@ -81,20 +81,23 @@ func (r *recordReader) quoted(rec *record) error {
 			rec.bad = badQuote
 			return nil
 		}
-		text += "\n" + more.text
+		text = append(append(text, '\n'), more.text...)
+		open += quotes(more.text)
 		lines++
 	}
-	fields, ok := parseQuoted(text)
+	fields, ok := parseQuoted(string(text))
 	if !ok {
 		rec.bad = badQuote
 		return nil
 	}
-	rec.raw, rec.fields = text, fields
+	rec.raw, rec.fields = string(text), fields
 	r.ahead = r.ahead[lines:]
 	r.line += int64(lines)
 	rec.last = r.line
 	return nil
 }
+
+func quotes(s string) int { return strings.Count(s, `"`) }
 
 // parseQuoted returns false if text is not exactly one record.
 func parseQuoted(text string) ([]string, bool) {

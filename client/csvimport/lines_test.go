@@ -82,7 +82,7 @@ func TestRecordReader_bounded(t *testing.T) {
 	t.Parallel()
 	const size = 64 << 20
 	for _, text := range []string{"x", "x,", "\"x,\n,", "\"\n", "\"\"\n\""} {
-		r := newRecordReader(io.LimitReader(endless{text}, size))
+		r := newRecordReader(io.LimitReader(endless{strings.Repeat(text, 1000)}, size))
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		largest := 0

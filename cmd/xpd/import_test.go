@@ -16,6 +16,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/xpd-platform/xpd/client/csvimport"
 	"github.com/xpd-platform/xpd/experiment"
 	"github.com/xpd-platform/xpd/experiment/httpapi"
 	"github.com/xpd-platform/xpd/report"
@@ -164,15 +165,26 @@ func TestReport(t *testing.T) {
 	}
 }
 
-func TestProgress_lines(t *testing.T) {
+func TestProgress(t *testing.T) {
 	t.Parallel()
-	if isTerminal(&bytes.Buffer{}) {
-		t.Error("a buffer is no terminal")
+	now := csvimport.Progress{Bytes: 500, Size: 1000, Result: csvimport.Result{Lines: 1_234_567, Rejected: 8}}
+	var log bytes.Buffer
+	p := newProgress(&log, "events")
+	p.show(now) // too soon
+	p.last = p.last.Add(-progressEvery)
+	p.show(now)
+	p.end()
+	if diff := cmp.Diff("events: 1,234,567 lines, 50 % of the file, 8 rejected\n", log.String()); diff != "" {
+		t.Errorf("lines (-want +got):\n%s", diff)
 	}
-	if got := grouped(1_234_567); got != "1,234,567" {
-		t.Errorf("grouped() = %s", got)
-	}
-	if got := grouped(999); got != "999" {
-		t.Errorf("grouped() = %s", got)
+	for _, size := range []int64{0, 1000} {
+		var screen bytes.Buffer
+		bar := progress{w: &screen, what: "events", terminal: true}
+		now.Size = size
+		bar.show(now)
+		bar.end()
+		if !strings.Contains(screen.String(), "events") {
+			t.Errorf("the bar shows %q", screen.String())
+		}
 	}
 }
