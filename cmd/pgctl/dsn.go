@@ -24,9 +24,11 @@ type dsnCmd struct {
 // Run prints a URI that names every node; libpq and drivers that follow it try
 // them in turn and keep the one whose session is of the wanted kind.
 func (c *dsnCmd) Run(ctx context.Context, env *env) error {
-	cluster, err := env.client.Cluster(ctx)
+	ctx, cancel := env.within(ctx, askTime)
+	defer cancel()
+	cluster, err := env.ask.Cluster(ctx)
 	if err != nil {
-		return exitError{exitUnknown, fmt.Errorf("no xpd answered: %w; name others with --server", err)}
+		return env.unanswered(err)
 	}
 	var hosts []string
 	for _, m := range cluster.Members {

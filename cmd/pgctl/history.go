@@ -4,23 +4,21 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/xpd-platform/xpd/failover"
 )
 
 type historyCmd struct {
-	Limit int `default:"50" help:"Show at most this many events."`
+	Limit int `default:"50" help:"Show at most this many events, up to 200."`
 }
 
 // Run prints the events of the cluster, oldest first.
 func (c *historyCmd) Run(ctx context.Context, env *env) error {
-	events, err := env.client.ClusterHistory(ctx, c.Limit)
+	ctx, cancel := env.within(ctx, askTime)
+	defer cancel()
+	events, err := env.ask.ClusterHistory(ctx, c.Limit)
 	if err != nil {
-		if unreachable(err) {
-			return exitError{exitUnknown, fmt.Errorf("no xpd answered: %w; name others with --server", err)}
-		}
-		return err
+		return env.unanswered(err)
 	}
 	if env.json {
 		return printJSON(env.out, events)
@@ -37,10 +35,11 @@ func (c *historyCmd) Run(ctx context.Context, env *env) error {
 	return nil
 }
 
-// eventText is an event on two lines, or three if it passed through phases.
+// eventText is an event: when and what, why and, if it passed through phases, how
+// long each took.
 func eventText(e failover.Event) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s  epoch %d  %s", e.At.UTC().Format("2006-01-02 15:04:05.000"), e.Epoch, e.Kind)
+	fmt.Fprintf(&b, "%s  epoch %d  %s", e.At.UTC().Format("2006-01-02 15:04:05.000Z"), e.Epoch, e.Kind)
 	switch {
 	case e.From != "" && e.From != e.Node:
 		fmt.Fprintf(&b, " %s -> %s", e.From, orNone(string(e.Node)))
@@ -50,16 +49,34 @@ func eventText(e failover.Event) string {
 	if e.Took > 0 {
 		fmt.Fprintf(&b, ", took %d ms", e.Took.Milliseconds())
 	}
-	fmt.Fprintf(&b, "\n    %s\n", e.Reason)
-	if len(e.Steps) > 1 {
-		b.WriteString("    ")
-		for i, s := range e.Steps {
-			if i > 0 {
-				fmt.Fprintf(&b, " %d ms, ", s.At.Sub(e.Steps[i-1].At)/time.Millisecond)
-			}
-			b.WriteString(string(s.Phase))
-		}
-		b.WriteByte('\n')
+	b.WriteByte('\n')
+	sentence(&b, "    ", "    %s", e.Reason)
+	if len(e.Steps) > 0 {
+		wrap(&b, "    ", phases(e)...)
 	}
 	return b.String()
+}
+
+// phases tells how long each phase of e took. The last one of an operation that
+// reached its end is the opening itself.
+func phases(e failover.Event) []string {
+	var out []string
+	for i, s := range e.Steps {
+		text := "    "[:4*max(0, 1-i)] + string(s.Phase)
+		if i > 0 && s.Epoch != e.Steps[i-1].Epoch {
+			text += fmt.Sprintf(" (epoch %d)", s.Epoch)
+		}
+		end := e.At
+		if i+1 < len(e.Steps) {
+			end = e.Steps[i+1].At
+		}
+		if took := end.Sub(s.At); took > 0 {
+			text += fmt.Sprintf(" %d ms", took.Milliseconds())
+		}
+		if i+1 < len(e.Steps) {
+			text += ","
+		}
+		out = append(out, text)
+	}
+	return out
 }

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -16,6 +19,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/xpd-platform/xpd/client"
+	"github.com/xpd-platform/xpd/pgcluster"
 )
 
 // Exit codes. The first four are those of status, for monitoring.
@@ -30,23 +34,14 @@ const (
 // cli is the whole command line. Each command is a struct in a file of its own,
 // with a Run method; kong passes Run the values bound in run.
 type cli struct {
-	Server  []string      `default:"http://127.0.0.1:8300" env:"PGCTL_SERVER" help:"Base URL of an xpd; more, separated by commas, are tried in turn."`
-	Timeout time.Duration `default:"30s" env:"PGCTL_TIMEOUT" help:"Give up after this long."`
+	Server  []string      `default:"http://127.0.0.1:8300" env:"PGCTL_SERVER" help:"Where an xpd is: HOST, HOST:PORT or a URL. More, separated by commas, are tried in turn."`
+	Timeout time.Duration `env:"PGCTL_TIMEOUT" placeholder:"DURATION" help:"Give up after this long; otherwise 5s for what only asks and 1m for a switchover."`
 	JSON    bool          `help:"Print JSON for scripts."`
 
-	Status     statusCmd     `cmd:"" help:"Show every node, its role and its lag. Exit code: 0 ok, 1 degraded, 2 no writes, 3 unknown."`
+	Status     statusCmd     `cmd:"" help:"Show every node, its role and its lag. Exit code: 0 ok, 1 degraded, 2 no writes, 3 unknown. Whatever else pgctl fails to do gives 4."`
 	Switchover switchoverCmd `cmd:"" help:"Move the primary role to another node."`
 	History    historyCmd    `cmd:"" help:"Show what happened to the cluster, newest last."`
 	DSN        dsnCmd        `cmd:"" name:"dsn" help:"Print a connection string that finds the primary."`
-}
-
-// env is what a command may touch in the outside world.
-type env struct {
-	client *client.Client
-	in     io.Reader
-	out    io.Writer
-	err    io.Writer
-	json   bool
 }
 
 // exitError is an exit code with what should be said on stderr, if anything.
@@ -81,7 +76,11 @@ func exitCode(err error, w io.Writer) int {
 		exit = exitError{code: exitFailed, err: err}
 	}
 	if exit.err != nil {
-		fmt.Fprintln(w, "pgctl:", exit.err)
+		var b strings.Builder
+		for line := range strings.Lines("pgctl: " + exit.err.Error()) {
+			sentence(&b, "  ", "%s", line)
+		}
+		fmt.Fprint(w, b.String())
 	}
 	return exit.code
 }
@@ -98,16 +97,27 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 		return fmt.Errorf("%w (pgctl --help shows the commands)", err)
 	}
 	for i, s := range c.Server {
-		if !strings.Contains(s, "://") {
-			c.Server[i] = "http://" + s
-		}
+		c.Server[i] = baseURL(s)
 	}
-	cl, err := client.New(c.Server, nil)
+	ask, err := client.New(c.Server, &http.Client{Timeout: patience})
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
+	act, err := client.New(c.Server, nil)
+	if err != nil {
+		return err
+	}
 	cmd.BindTo(ctx, (*context.Context)(nil))
-	return cmd.Run(&env{client: cl, in: in, out: out, err: errOut, json: c.JSON})
+	return cmd.Run(&env{servers: c.Server, ask: ask, act: act, timeout: c.Timeout, in: in, out: out, err: errOut, json: c.JSON})
+}
+
+// baseURL completes what is left out of an address: host, host:port or a URL.
+func baseURL(s string) string {
+	if strings.Contains(s, "://") {
+		return s
+	}
+	if _, _, err := net.SplitHostPort(s); err != nil {
+		s = net.JoinHostPort(strings.Trim(s, "[]"), strconv.Itoa(pgcluster.DefaultHTTPPort))
+	}
+	return "http://" + s
 }
