@@ -100,8 +100,8 @@ func (d *decision) init() {
 // acknowledged commit and nobody can acknowledge another in an older epoch.
 func (d *decision) recruit() {
 	op := d.s.Op
-	if op.InPlace && d.v.silentFor(op.From) >= d.p.Silence {
-		op.InPlace = false
+	if op.InPlace && (d.v.silentFor(op.From) >= d.p.Silence || d.v.Now-d.v.PhaseSince >= d.p.PromoteWait) {
+		op.InPlace = false // nobody waits for one node alone
 	}
 	if to, ok := d.choose(); ok {
 		d.promoteTo(to)

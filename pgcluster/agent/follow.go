@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/xpd-platform/xpd/pgcluster"
@@ -221,7 +222,18 @@ func (a *Agent) currentWay(ctx context.Context, o pgcluster.Order) (route, error
 	if err != nil {
 		return 0, err
 	}
+	if ahead(o.Lineage, now.lineage) {
+		return routeFollow, nil
+	}
 	return routeTo(o.Lineage, now.lineage, now.position), nil
+}
+
+// ahead reports whether a running standby has gone on from the ordered lineage: it
+// was pointed at its upstream before that was promoted, and streams the timeline
+// that the order does not know yet. WAL of its own on such a timeline is what
+// Reclone is ordered for.
+func ahead(ordered, local pgcluster.Lineage) bool {
+	return len(local) > len(ordered) && slices.Equal(ordered, local[:len(ordered)])
 }
 
 // awaitStreaming waits for a walreceiver that streams from this very upstream:

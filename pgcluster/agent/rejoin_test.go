@@ -194,6 +194,9 @@ func TestAgent_rejoinsTheHardWay(t *testing.T) {
 	if got := query[int](t, n3.service(), "SELECT sum(v)::int FROM t"); got != 5 {
 		t.Errorf("sum of t on the standby that was away = %d, want 5", got)
 	}
+	// It streamed for a moment before the upstream found that the WAL is gone, so the
+	// order may have been done once already.
+	n3.await("end of the order", func(r pgcluster.Report) bool { return r.Order.Done && r.Receiver.Streaming })
 	if left, _ := filepath.Glob(filepath.Join(n3.o.Dir, "pg", "data.*")); len(left) != 0 {
 		t.Errorf("left over: %v", left)
 	}
