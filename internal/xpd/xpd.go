@@ -133,6 +133,7 @@ func (d *daemon) repoint(ctx context.Context) error {
 		changed := d.raft.Changed(index)
 		d.pools.Retarget(pool.Target{
 			Node: state.Primary.Node, Epoch: state.Primary.Epoch, Open: state.Primary.Access == failover.AccessOpen,
+			Timeline: state.Lineage.Current(),
 		})
 		select {
 		case <-ctx.Done():

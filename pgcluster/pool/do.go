@@ -163,6 +163,11 @@ func (p *Pools) run(ctx context.Context, w work, try func(work) outcome) outcome
 		}
 		return outcome{err: err, retry: retryReason(err, !errors.Is(err, ErrClosed))}
 	}
+	if !s.serves(w.state.Target) {
+		w.node.drop(s)
+		w.node.give()
+		return outcome{err: errOtherEpoch, retry: reasonReadOnly}
+	}
 	// Only now that the session is known to its node does a later change of target
 	// end it: an earlier one may have missed it.
 	if !p.state.Load().same(w.state) {

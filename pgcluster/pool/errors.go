@@ -23,6 +23,7 @@ var (
 var (
 	errUnconfirmed = errors.New("commit was not confirmed by a standby")
 	errRetargeted  = errors.New("the primary changed")
+	errOtherEpoch  = errors.New("the node is not the primary of this epoch any more")
 )
 
 // reason says why a try is repeated.

@@ -19,6 +19,9 @@ type Target struct {
 	Node  pgcluster.NodeID
 	Epoch uint64
 	Open  bool
+	// Timeline is the primary's in that epoch; 0 if unknown. Work runs only on
+	// sessions that are of this timeline, or that turned writable with it.
+	Timeline pgcluster.Timeline
 }
 
 // Options configures Pools.
@@ -152,6 +155,9 @@ func (p *Pools) Retarget(t Target) {
 		return
 	}
 	next := &state{Target: t, changed: make(chan struct{})}
+	if n := p.openNode(next); n != nil {
+		n.openFor(t.Epoch) // before any work can know of it
+	}
 	p.state.Store(next)
 	if n := p.nodes[old.Node]; n != nil && !next.same(old) {
 		n.cut()

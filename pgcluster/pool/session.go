@@ -3,8 +3,10 @@ package pool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -55,6 +57,8 @@ type session struct {
 	conn        *pgx.Conn
 	socket      net.Conn
 	raw         syscall.RawConn
+	timeline    pgcluster.Timeline // of the primary that it was opened on; 0 on a standby
+	epoch       uint64             // the last that its node was known to be open in by then
 	prepared    bool
 	unconfirmed atomic.Bool // a commit said that its wait for replication was cancelled
 	cut         atomic.Bool // the socket was closed on purpose
@@ -75,7 +79,41 @@ func openSession(ctx context.Context, template *pgx.ConnConfig) (*session, error
 		return nil, err
 	}
 	s.conn = conn
+	if s.timeline, err = primaryTimeline(ctx, conn); err != nil {
+		s.close()
+		return nil, err
+	}
 	return s, nil
+}
+
+// primaryTimeline returns the timeline of a primary, or 0 for a standby.
+func primaryTimeline(ctx context.Context, c *pgx.Conn) (pgcluster.Timeline, error) {
+	// The name of a WAL file begins with its timeline. A promotion between the two
+	// functions would make an error of this, and the next try right.
+	const sql = "SELECT CASE WHEN pg_is_in_recovery() THEN '0' ELSE left(pg_walfile_name(pg_current_wal_insert_lsn()), 8) END"
+	var name string
+	if err := c.QueryRow(ctx, sql, pgx.QueryExecModeSimpleProtocol).Scan(&name); err != nil {
+		return 0, fmt.Errorf("ask for the timeline: %w", err)
+	}
+	t, err := strconv.ParseUint(name, 16, 32)
+	if err != nil {
+		return 0, fmt.Errorf("ask for the timeline: %w", err)
+	}
+	return pgcluster.Timeline(t), nil
+}
+
+// serves reports whether the session's server can be the primary of the target
+// rather than what its node became since. One that was opened on a standby lives
+// through its promotion and no further; so if it was opened after that promotion
+// was known, it belongs to a later one.
+func (s *session) serves(t Target) bool {
+	if t.Timeline == 0 {
+		return true
+	}
+	if s.timeline == 0 {
+		return s.epoch < t.Epoch
+	}
+	return s.timeline == t.Timeline
 }
 
 // dial succeeds once in the life of a session. pgx dials again only to send a
