@@ -60,7 +60,7 @@ func (d database) config() (*pgx.ConnConfig, error) {
 		if m.ID != target.Node {
 			continue
 		}
-		conf, err := pgx.ParseConfig("")
+		conf, err := pgx.ParseConfig("sslmode=disable target_session_attrs=any")
 		if err != nil {
 			return nil, fmt.Errorf("PostgreSQL's own environment variables: %w", err)
 		}
