@@ -182,12 +182,23 @@ func TestStatus_notAnXpd(t *testing.T) {
 
 func TestDuration(t *testing.T) {
 	t.Parallel()
-	for d, want := range map[time.Duration]string{
-		-1: "?", 0: "0.0s", 1250 * time.Millisecond: "1.2s", 99 * time.Second: "99.0s", 100 * time.Second: "1m",
-		99 * time.Minute: "99m", 100 * time.Minute: "1h", 47 * time.Hour: "47h", 1000 * time.Hour: "41d",
-	} {
-		if got := duration(d); got != want {
-			t.Errorf("duration(%v) = %q, want %q", d, got, want)
+	tests := []struct {
+		d    time.Duration
+		want string
+	}{
+		{-1, "?"},
+		{0, "0.0s"},
+		{1250 * time.Millisecond, "1.2s"},
+		{99 * time.Second, "99.0s"},
+		{100 * time.Second, "1m"},
+		{99 * time.Minute, "99m"},
+		{100 * time.Minute, "1h"},
+		{47 * time.Hour, "47h"},
+		{1000 * time.Hour, "41d"},
+	}
+	for _, tt := range tests {
+		if got := duration(tt.d); got != tt.want {
+			t.Errorf("duration(%v) = %q, want %q", tt.d, got, tt.want)
 		}
 	}
 }

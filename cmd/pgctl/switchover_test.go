@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,7 +30,7 @@ func script(kind string, primary pgcluster.NodeID, phases ...failover.Phase) fun
 		at := op.Steps[len(op.Steps)-1].At.Add(40 * time.Millisecond)
 		if n := reads - 2; n < len(phases) {
 			op.Phase = phases[n]
-			op.Steps = append(op.Steps[:len(op.Steps):len(op.Steps)], failover.PhaseTime{Phase: op.Phase, Epoch: op.Epoch, At: at})
+			op.Steps = append(slices.Clip(op.Steps), failover.PhaseTime{Phase: op.Phase, Epoch: op.Epoch, At: at})
 			return
 		}
 		e := failover.Event{
