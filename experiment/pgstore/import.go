@@ -117,7 +117,15 @@ func (im *assignmentImport) result() experiment.ImportResult {
 	}
 }
 
+// probeSQL has the rows of a batch looked up by their keys. The planner would rather
+// read all assignments while there are a few million, once per batch.
+const probeSQL = `
+SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
+
 func (im *assignmentImport) run(ctx context.Context, tx pgx.Tx) error {
+	if _, err := tx.Exec(ctx, probeSQL); err != nil {
+		return fmt.Errorf("set up the planner: %w", err)
+	}
 	if err := im.readTarget(ctx, tx); err != nil {
 		return err
 	}
