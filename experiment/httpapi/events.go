@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/problem"
 )
 
 const maxEvents = 1000
@@ -64,7 +65,7 @@ const eventRejected experiment.EventOutcome = "rejected"
 // record stores the valid events of a batch and says what is wrong with the rest.
 func (s *server) record(w http.ResponseWriter, r *http.Request) error {
 	var req eventsRequest
-	if err := decode(w, r, maxBatchBody, &req); err != nil {
+	if err := problem.Decode(w, r, maxBatchBody, &req); err != nil {
 		return err
 	}
 	if n := len(req.Events); n == 0 || n > maxEvents {
@@ -95,14 +96,14 @@ func (s *server) record(w http.ResponseWriter, r *http.Request) error {
 			resp.Results[places[i]] = eventResultJSON{ID: res.ID.String(), Result: res.Outcome}
 		}
 	}
-	return WriteJSON(w, http.StatusOK, resp)
+	return problem.WriteJSON(w, http.StatusOK, resp)
 }
 
 // parseEvent also returns the id as it was sent, if there is one, to name an
 // event that cannot be accepted.
 func parseEvent(raw json.RawMessage, now time.Time) (e experiment.Event, id string, err error) {
 	var in eventJSON
-	if err := strict(raw, &in); err != nil {
+	if err := problem.Unmarshal(raw, &in); err != nil {
 		return e, in.ID, err
 	}
 	e, err = in.domain()
@@ -142,8 +143,8 @@ func rejection(i int, id string, err error) eventResultJSON {
 	field := ""
 	if e, ok := errors.AsType[*experiment.InvalidError](err); ok {
 		out.Reason, field = e.Reason, e.Field
-	} else if p, ok := errors.AsType[*problem](err); ok {
-		out.Reason, field = p.detail, p.field
+	} else if p, ok := errors.AsType[*problem.Problem](err); ok {
+		out.Reason, field = p.Detail, p.Field
 	}
 	if field != "" {
 		out.Field += "." + field

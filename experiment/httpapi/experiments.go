@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/problem"
 )
 
 func (s *server) listExperiments(w http.ResponseWriter, r *http.Request) error {
@@ -29,7 +30,7 @@ func (s *server) listExperiments(w http.ResponseWriter, r *http.Request) error {
 			resp.Experiments = append(resp.Experiments, newExperimentJSON(e))
 		}
 	}
-	return WriteJSON(w, http.StatusOK, resp)
+	return problem.WriteJSON(w, http.StatusOK, resp)
 }
 
 func (s *server) getExperiment(w http.ResponseWriter, r *http.Request) error {
@@ -48,7 +49,7 @@ func (s *server) getExperiment(w http.ResponseWriter, r *http.Request) error {
 // already: the answer to the first try may have been lost.
 func (s *server) createExperiment(w http.ResponseWriter, r *http.Request) error {
 	var req definitionJSON
-	if err := decode(w, r, maxBody, &req); err != nil {
+	if err := problem.Decode(w, r, maxBody, &req); err != nil {
 		return err
 	}
 	d, err := req.domain()
@@ -78,7 +79,7 @@ func (s *server) reviseExperiment(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	if r.Header.Get("If-Match") == "" {
-		return &problem{kindIfMatchMissing, "send the ETag of the version that you change", ""}
+		return kindIfMatchMissing.problem("send the ETag of the version that you change", "")
 	}
 	d, err := s.decodeRevision(w, r)
 	if err != nil {
@@ -103,7 +104,7 @@ func (s *server) decodeRevision(w http.ResponseWriter, r *http.Request) (experim
 		return experiment.Definition{}, err
 	}
 	var req definitionJSON
-	if err := decode(w, r, maxBody, &req); err != nil {
+	if err := problem.Decode(w, r, maxBody, &req); err != nil {
 		return experiment.Definition{}, err
 	}
 	if req.Key == "" {
@@ -186,7 +187,7 @@ func (s *server) take(r *http.Request, st step, e experiment.Experiment, version
 
 func writeExperiment(w http.ResponseWriter, status int, e experiment.Experiment) error {
 	w.Header().Set("ETag", `"`+strconv.FormatInt(e.Version, 10)+`"`)
-	return WriteJSON(w, status, newExperimentJSON(e))
+	return problem.WriteJSON(w, status, newExperimentJSON(e))
 }
 
 // ifMatch returns the version that If-Match names, 0 for none or "*". An entity
@@ -199,7 +200,7 @@ func ifMatch(r *http.Request) (int64, error) {
 	tag, strong := strings.CutPrefix(tags[0], `"`)
 	tag, closed := strings.CutSuffix(tag, `"`)
 	if len(tags) > 1 || !strong || !closed || strings.Contains(tag, `"`) {
-		return 0, &problem{kindBadIfMatch, `send one strong entity tag as it was given, such as "3"`, ""}
+		return 0, kindBadIfMatch.problem(`send one strong entity tag as it was given, such as "3"`, "")
 	}
 	version, err := strconv.ParseInt(tag, 10, 64)
 	if err != nil || version < 1 {

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/problem"
 )
 
 // Assigner answers which treatments a unit has; an answer is durable when it is
@@ -86,9 +87,15 @@ type Options struct {
 // defaultTimeout leaves a request enough time to see a failover through.
 const defaultTimeout = 10 * time.Second
 
+// Largest bodies that are read.
+const (
+	maxBody      = 64 << 10
+	maxBatchBody = 1 << 20
+)
+
 type server struct {
 	Options
-	openAPI []byte
+	openAPI json.RawMessage
 }
 
 // New returns the handler of the API; it is a chi.Routes, too. Like regexp's
@@ -141,12 +148,12 @@ func (s *server) routes(r chi.Router) {
 	r.Post("/v1/experiments/{key}/stop", s.handle(s.move(stop)))
 	r.Post("/v1/experiments/{key}/archive", s.handle(s.move(archive)))
 
-	r.Get("/healthz", s.healthz)
+	r.Get("/healthz", s.handle(s.healthz))
 	r.Get("/readyz", s.handle(s.readyz))
 	r.Method(http.MethodGet, "/metrics", s.Metrics)
-	r.Get("/openapi.json", s.openapi)
+	r.Get("/openapi.json", s.handle(s.openapi))
 }
 
 func (s *server) handle(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {
-	return Handle(s.Logger, h)
+	return problem.Handle(s.Logger, Classify, h)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/problem"
 )
 
 //go:embed import_openapi.json
@@ -36,8 +37,8 @@ func ImportRoutes(importer Importer, now func() time.Time, logger *slog.Logger) 
 	s := &importServer{importer: importer, now: now}
 	return func(r chi.Router) {
 		r = r.With(deadline(importTimeout))
-		r.Post("/v1/import/assignments", Handle(logger, s.assignments))
-		r.Post("/v1/import/events", Handle(logger, s.events))
+		r.Post("/v1/import/assignments", problem.Handle(logger, Classify, s.assignments))
+		r.Post("/v1/import/events", problem.Handle(logger, Classify, s.events))
 	}
 }
 
@@ -89,7 +90,7 @@ type importRejection struct {
 
 func (s *importServer) assignments(w http.ResponseWriter, r *http.Request) error {
 	var req importAssignmentsRequest
-	if err := decode(w, r, maxBatchBody, &req); err != nil {
+	if err := problem.Decode(w, r, maxBatchBody, &req); err != nil {
 		return err
 	}
 	if req.Experiment == "" {
@@ -111,7 +112,7 @@ func (s *importServer) assignments(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	resp.add(result, places)
-	return WriteJSON(w, http.StatusOK, resp)
+	return problem.WriteJSON(w, http.StatusOK, resp)
 }
 
 type importEventsRequest struct {
@@ -147,7 +148,7 @@ func (r importEventRow) domain(unitType string, now time.Time) (experiment.Event
 
 func (s *importServer) events(w http.ResponseWriter, r *http.Request) error {
 	var req importEventsRequest
-	if err := decode(w, r, maxBatchBody, &req); err != nil {
+	if err := problem.Decode(w, r, maxBatchBody, &req); err != nil {
 		return err
 	}
 	if err := checkImportRows(len(req.Rows)); err != nil {
@@ -164,7 +165,7 @@ func (s *importServer) events(w http.ResponseWriter, r *http.Request) error {
 		}
 		resp.add(result, places)
 	}
-	return WriteJSON(w, http.StatusOK, resp)
+	return problem.WriteJSON(w, http.StatusOK, resp)
 }
 
 func checkImportRows(n int) error {

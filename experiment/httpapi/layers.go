@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/problem"
 )
 
 type layerRequest struct {
@@ -37,7 +38,7 @@ func (s *server) listLayers(w http.ResponseWriter, r *http.Request) error {
 	for i, l := range layers {
 		resp.Layers[i] = newLayerJSON(l)
 	}
-	return WriteJSON(w, http.StatusOK, resp)
+	return problem.WriteJSON(w, http.StatusOK, resp)
 }
 
 func (s *server) getLayer(w http.ResponseWriter, r *http.Request) error {
@@ -49,13 +50,13 @@ func (s *server) getLayer(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return WriteJSON(w, http.StatusOK, newLayerJSON(l))
+	return problem.WriteJSON(w, http.StatusOK, newLayerJSON(l))
 }
 
 // createLayer answers 201, or 200 if the very same layer is there already.
 func (s *server) createLayer(w http.ResponseWriter, r *http.Request) error {
 	var req layerRequest
-	if err := decode(w, r, maxBody, &req); err != nil {
+	if err := problem.Decode(w, r, maxBody, &req); err != nil {
 		return err
 	}
 	want := experiment.Layer{Key: req.Key, UnitType: req.UnitType}
@@ -74,5 +75,5 @@ func (s *server) createLayer(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.Header().Set("Location", "/v1/layers/"+url.PathEscape(got.Key))
-	return WriteJSON(w, status, newLayerJSON(got))
+	return problem.WriteJSON(w, status, newLayerJSON(got))
 }

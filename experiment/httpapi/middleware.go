@@ -13,6 +13,8 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/xpd-platform/xpd/internal/problem"
 )
 
 // metrics holds the histogram of requests by route pattern, method and status:
@@ -69,17 +71,18 @@ func methodOf(r *http.Request) string {
 // request does not look like a lost connection, which clients send again.
 func recoverPanics(logger *slog.Logger) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		return problem.Handle(logger, Classify, func(w http.ResponseWriter, r *http.Request) (err error) {
 			defer func() {
 				switch cause := recover(); cause {
 				case nil:
 				case http.ErrAbortHandler:
 					panic(cause)
 				default:
-					fail(w, r, logger, fmt.Errorf("panic: %v\n%s", cause, debug.Stack()))
+					err = fmt.Errorf("panic: %v\n%s", cause, debug.Stack())
 				}
 			}()
 			next.ServeHTTP(w, r)
+			return nil
 		})
 	}
 }

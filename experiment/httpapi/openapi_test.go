@@ -18,6 +18,7 @@ import (
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/problem"
 )
 
 // routesOnly returns the API with an extra route but nothing behind it.
@@ -124,7 +125,7 @@ func TestOpenAPI_matchesStructs(t *testing.T) {
 		"Run":                {runJSON{}, client.Run{}},
 		"Experiment":         {experimentJSON{}, client.Experiment{}},
 		"Experiments":        {experimentsJSON{}},
-		"Problem":            {problemJSON{}, client.Problem{}},
+		"Problem":            {client.Problem{}},
 	}
 	without := []string{"Value", "Status", "Extra"} // not structs
 	for name, raw := range doc.Components.Schemas {
@@ -221,9 +222,12 @@ func TestOpenAPI_matchesWords(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var problems []string
-	for k := kindBadJSON; k < kindEnd; k++ {
-		problems = append(problems, (&problem{kind: k}).json().Type)
+	problems := []string{
+		problem.BadJSON().URI(), problem.UnknownField().URI(), problem.TooLarge().URI(),
+		problem.MediaType().URI(), problem.Invalid().URI(), problem.Internal().URI(),
+	}
+	for k := kindBadIfMatch; k < kindEnd; k++ {
+		problems = append(problems, k.describe().URI())
 	}
 	tests := []struct {
 		schema, property string

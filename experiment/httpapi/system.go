@@ -5,29 +5,34 @@ import (
 	"strings"
 
 	"github.com/go-chi/chi/v5"
+
+	"github.com/xpd-platform/xpd/internal/problem"
 )
 
+type statusJSON struct {
+	Status string `json:"status"`
+}
+
 // healthz says that the process answers, and nothing about its database.
-func (s *server) healthz(w http.ResponseWriter, _ *http.Request) {
-	writeBytes(w, http.StatusOK, "application/json", []byte(`{"status":"ok"}`+"\n"))
+func (s *server) healthz(w http.ResponseWriter, _ *http.Request) error {
+	return problem.WriteJSON(w, http.StatusOK, statusJSON{"ok"})
 }
 
 // readyz says whether requests should be sent here. That they should not is no
 // failure of this request, and is not logged as often as somebody asks.
 func (s *server) readyz(w http.ResponseWriter, _ *http.Request) error {
 	if err := s.Ready(); err != nil {
-		return (&problem{kindUnavailable, err.Error(), ""}).write(w)
+		return kindUnavailable.problem(err.Error(), "").Write(w)
 	}
-	writeBytes(w, http.StatusOK, "application/json", []byte(`{"status":"ready"}`+"\n"))
-	return nil
+	return problem.WriteJSON(w, http.StatusOK, statusJSON{"ready"})
 }
 
-func (s *server) openapi(w http.ResponseWriter, _ *http.Request) {
-	writeBytes(w, http.StatusOK, "application/json", s.openAPI)
+func (s *server) openapi(w http.ResponseWriter, _ *http.Request) error {
+	return problem.WriteJSON(w, http.StatusOK, s.openAPI)
 }
 
 func noRoute(_ http.ResponseWriter, r *http.Request) error {
-	return &problem{kindNoRoute, "nothing is served at " + r.URL.Path, ""}
+	return kindNoRoute.problem("nothing is served at "+r.URL.Path, "")
 }
 
 // methodNotAllowed names the methods that routes has for the path.
@@ -48,6 +53,6 @@ func methodNotAllowed(routes chi.Routes) func(http.ResponseWriter, *http.Request
 		}
 		list := strings.Join(allowed, ", ")
 		w.Header().Set("Allow", list)
-		return &problem{kindMethod, r.Method + " is not served here, but " + list, ""}
+		return kindMethod.problem(r.Method+" is not served here, but "+list, "")
 	}
 }

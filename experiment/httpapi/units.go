@@ -10,6 +10,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/problem"
 )
 
 const (
@@ -53,7 +54,7 @@ type decisionJSON struct {
 
 func (s *server) treatments(w http.ResponseWriter, r *http.Request) error {
 	var req treatmentsRequest
-	if err := decode(w, r, maxBody, &req); err != nil {
+	if err := problem.Decode(w, r, maxBody, &req); err != nil {
 		return err
 	}
 	unit, err := req.Unit.domain()
@@ -74,7 +75,7 @@ func (s *server) treatments(w http.ResponseWriter, r *http.Request) error {
 			Reason: d.Reason, Run: d.Run, Version: d.Version,
 		}
 	}
-	return WriteJSON(w, http.StatusOK, resp)
+	return problem.WriteJSON(w, http.StatusOK, resp)
 }
 
 type exposuresRequest struct {
@@ -95,7 +96,7 @@ type exposureJSON struct {
 
 func (s *server) expose(w http.ResponseWriter, r *http.Request) error {
 	var req exposuresRequest
-	if err := decode(w, r, maxBody, &req); err != nil {
+	if err := problem.Decode(w, r, maxBody, &req); err != nil {
 		return err
 	}
 	unit, err := req.Unit.domain()
@@ -116,7 +117,7 @@ func (s *server) expose(w http.ResponseWriter, r *http.Request) error {
 			Experiment: res.Experiment, Result: res.Outcome, ExposedAt: utcOrNil(res.At),
 		}
 	}
-	return WriteJSON(w, http.StatusOK, resp)
+	return problem.WriteJSON(w, http.StatusOK, resp)
 }
 
 // exposures lists every experiment that the request names, once.
@@ -194,7 +195,7 @@ func (s *server) history(w http.ResponseWriter, r *http.Request) error {
 	for i, e := range h.Events {
 		resp.Events[i] = newPastEvent(e)
 	}
-	return WriteJSON(w, http.StatusOK, resp)
+	return problem.WriteJSON(w, http.StatusOK, resp)
 }
 
 // pathParam returns the value of a path parameter. chi leaves it escaped if the

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/internal/problem"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
@@ -40,7 +42,7 @@ func (s *server) cluster(w http.ResponseWriter, _ *http.Request) error {
 	for _, m := range members {
 		body.Members = append(body.Members, memberJSON{ID: m.ID, HTTP: m.HTTPAddr(), Postgres: m.PGAddr()})
 	}
-	return write(w, http.StatusOK, "application/json", body)
+	return problem.WriteJSON(w, http.StatusOK, body)
 }
 
 // confirmed reports whether what this node knows of the agreed state is recent:
@@ -61,7 +63,7 @@ func (s *server) history(w http.ResponseWriter, r *http.Request) error {
 	if raw := r.URL.Query().Get("limit"); raw != "" {
 		n, err := strconv.Atoi(raw)
 		if err != nil || n < 1 || n > maxHistory {
-			return &problem{kindInvalid, fmt.Sprintf("want a number from 1 to %d", maxHistory), "limit"}
+			return invalid("limit", fmt.Sprintf("want a number from 1 to %d", maxHistory))
 		}
 		limit = n
 	}
@@ -70,7 +72,7 @@ func (s *server) history(w http.ResponseWriter, r *http.Request) error {
 	if events == nil {
 		events = []failover.Event{}
 	}
-	return write(w, http.StatusOK, "application/json", struct {
+	return problem.WriteJSON(w, http.StatusOK, struct {
 		Events []failover.Event `json:"events"` // oldest first
 	}{events})
 }
@@ -86,37 +88,37 @@ const maxReason = 200
 const forwardedHeader = "X-Xpd-Forwarded-By"
 
 func (s *server) switchover(w http.ResponseWriter, r *http.Request) error {
-	raw, err := io.ReadAll(r.Body)
-	if err != nil {
-		return fmt.Errorf("read body: %w", err)
-	}
 	var in switchoverJSON
-	if len(raw) > 0 {
-		if err := decode(raw, &in); err != nil {
+	if r.ContentLength != 0 { // nothing in it is required
+		if err := problem.Decode(w, r, maxBody, &in); err != nil {
 			return err
 		}
 	}
 	if len(in.Reason) > maxReason {
-		return &problem{kindInvalid, fmt.Sprintf("at most %d bytes", maxReason), "reason"}
+		return invalid("reason", fmt.Sprintf("at most %d bytes", maxReason))
 	}
 	leader := s.Leader()
 	if leader != s.Self && leader != "" && r.Header.Get(forwardedHeader) == "" {
-		return s.forward(w, r, leader, raw)
+		return s.forward(w, r, leader, in)
 	}
 	op, err := s.Switchover(r.Context(), in.To, in.Reason)
 	if err != nil {
 		return err
 	}
-	return write(w, http.StatusAccepted, "application/json", struct {
+	return problem.WriteJSON(w, http.StatusAccepted, struct {
 		Operation failover.Operation `json:"operation"`
 	}{op})
 }
 
 // forward passes a switchover on to the leader and answers with what the leader answers.
-func (s *server) forward(w http.ResponseWriter, r *http.Request, leader pgcluster.NodeID, body []byte) error {
+func (s *server) forward(w http.ResponseWriter, r *http.Request, leader pgcluster.NodeID, in switchoverJSON) error {
 	m, known := failover.State{Members: s.Members}.Member(leader)
 	if !known {
 		return fmt.Errorf("leader %s has no address here: %w", leader, failover.ErrNotLeader)
+	}
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("forward to %s: encode: %w", leader, err)
 	}
 	url := "http://" + m.HTTPAddr() + "/v1/cluster/switchover"
 	req, err := http.NewRequestWithContext(r.Context(), http.MethodPost, url, bytes.NewReader(body))
@@ -129,7 +131,7 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, leader pgcluste
 	if err != nil {
 		s.Logger.WarnContext(r.Context(), "leader not reached", "leader", leader, "error", err)
 		if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
-			return &problem{kind: kindNoLeader, detail: fmt.Sprintf("%s leads but cannot be reached; nothing was done", leader)}
+			return kindNoLeader.problem(fmt.Sprintf("%s leads but cannot be reached; nothing was done", leader))
 		}
 		return fmt.Errorf("forward to %s: %w", leader, failover.ErrUncertain)
 	}

@@ -84,12 +84,11 @@ func (s *server) routes(r chi.Router) {
 	r.Post("/v1/node/orders", s.handle(s.nodesOnly(s.order)))
 }
 
-// bounded ends a request's context after a while and cuts its body off.
+// bounded ends a request's context after a while.
 func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
 		defer cancel()
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
 }
@@ -101,7 +100,7 @@ func (s *server) nodesOnly(h handler) handler {
 		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
 		if s.NodeToken == "" || subtle.ConstantTimeCompare(got[:], s.token[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			return &problem{kind: kindUnauthorized, detail: "this route is for the cluster's nodes"}
+			return kindUnauthorized.problem("this route is for the cluster's nodes")
 		}
 		return h(w, r)
 	}

@@ -245,6 +245,20 @@ func TestSwitchover_isPassedOnToTheLeader(t *testing.T) {
 	}
 }
 
+func TestSwitchover_needsNoBody(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	for _, id := range []pgcluster.NodeID{"n1", "n2"} { // passed on, and not
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, c.servers[id].URL+"/v1/cluster/switchover", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := send(t, req); got.StatusCode != http.StatusAccepted {
+			t.Errorf("at %s: status %d %s, want 202", id, got.StatusCode, got.body)
+		}
+	}
+}
+
 // Each node believes that another one leads: a request must not go round.
 func TestSwitchover_isPassedOnOnce(t *testing.T) {
 	t.Parallel()
@@ -383,12 +397,12 @@ func TestProblems(t *testing.T) {
 		kind, field      string
 	}{
 		{"broken JSON", "/v1/cluster/switchover", `{"to":`, 400, "bad-json", ""},
-		{"unknown field", "/v1/cluster/switchover", `{"too":"n1"}`, 400, "bad-json", ""},
+		{"unknown field", "/v1/cluster/switchover", `{"too":"n1"}`, 400, "unknown-field", "too"},
 		{"two values", "/v1/cluster/switchover", `{} {}`, 400, "bad-json", ""},
 		{"wrong type", "/v1/cluster/switchover", `{"to":1}`, 422, "invalid", "to"},
 		{"long reason", "/v1/cluster/switchover", `{"reason":"` + strings.Repeat("x", 201) + `"}`, 422, "invalid", "reason"},
 		{"large body", "/v1/cluster/switchover", `{"reason":"` + strings.Repeat("x", 1<<17) + `"}`, 413, "too-large", ""},
-		{"half understood order", "/v1/node/orders", `{"node":"n1","kind":"stop","gently":true}`, 400, "bad-json", ""},
+		{"half understood order", "/v1/node/orders", `{"node":"n1","kind":"stop","gently":true}`, 400, "unknown-field", "gently"},
 	}
 	for _, tt := range tests {
 		resp := post(t, c.servers["n2"].URL+tt.path, "Bearer "+token, tt.body)
@@ -404,16 +418,16 @@ func TestProblems(t *testing.T) {
 			t.Errorf("%s: Content-Type %q", tt.name, got)
 		}
 	}
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodPost, c.servers["n2"].URL+"/v1/cluster/switchover", strings.NewReader("to=n3"))
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if got := send(t, req).StatusCode; got != http.StatusUnsupportedMediaType {
+		t.Errorf("a form: status %d, want 415", got)
+	}
 	for _, query := range []string{"after=-1", "after=x", "wait_ms=1001"} {
 		req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, c.servers["n1"].URL+"/v1/node/report?"+query, nil)
 		req.Header.Set("Authorization", "Bearer "+token)
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusUnprocessableEntity {
-			t.Errorf("%s: status %d, want 422", query, resp.StatusCode)
+		if got := send(t, req).StatusCode; got != http.StatusUnprocessableEntity {
+			t.Errorf("%s: status %d, want 422", query, got)
 		}
 	}
 }
@@ -459,9 +473,15 @@ func post(t *testing.T, url, auth, body string) answer {
 	if err != nil {
 		t.Fatal(err)
 	}
+	req.Header.Set("Content-Type", "application/json")
 	if auth != "" {
 		req.Header.Set("Authorization", auth)
 	}
+	return send(t, req)
+}
+
+func send(t *testing.T, req *http.Request) answer {
+	t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/xpd-platform/xpd/internal/problem"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
@@ -26,23 +26,19 @@ func (s *server) report(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Duration(wait)*time.Millisecond) //nolint:gosec // at most maxWait
 	defer cancel()
-	return write(w, http.StatusOK, "application/json", s.Agent.Changed(ctx, after))
+	return problem.WriteJSON(w, http.StatusOK, s.Agent.Changed(ctx, after))
 }
 
 func (s *server) order(w http.ResponseWriter, r *http.Request) error {
-	raw, err := io.ReadAll(r.Body)
-	if err != nil {
-		return fmt.Errorf("read body: %w", err)
-	}
 	var o pgcluster.Order
 	// Unknown fields are refused: an order half understood is not carried out.
-	if err := decode(raw, &o); err != nil {
+	if err := problem.Decode(w, r, maxBody, &o); err != nil {
 		return err
 	}
 	if o.Node != s.Self {
-		return &problem{kindInvalid, fmt.Sprintf("this is %s", s.Self), "node"}
+		return invalid("node", fmt.Sprintf("this is %s", s.Self))
 	}
-	err = s.Agent.Submit(r.Context(), o)
+	err := s.Agent.Submit(r.Context(), o)
 	switch {
 	case err == nil:
 		w.WriteHeader(http.StatusNoContent)
@@ -50,7 +46,7 @@ func (s *server) order(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, pgcluster.ErrStaleOrder), errors.Is(err, pgcluster.ErrWrongSystem), r.Context().Err() != nil:
 		return err
 	}
-	return &problem{kind: kindOrderFailed, detail: err.Error()} // shown: only nodes get here
+	return kindOrderFailed.problem(err.Error()) // shown: only nodes get here
 }
 
 // number reads a query parameter from 0, which is what a missing one is, to limit.
@@ -61,7 +57,7 @@ func number(r *http.Request, name string, limit uint64) (uint64, error) {
 	}
 	n, err := strconv.ParseUint(raw, 10, 64)
 	if err != nil || n > limit {
-		return 0, &problem{kindInvalid, fmt.Sprintf("want a number from 0 to %d", limit), name}
+		return 0, invalid(name, fmt.Sprintf("want a number from 0 to %d", limit))
 	}
 	return n, nil
 }

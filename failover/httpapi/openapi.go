@@ -10,5 +10,5 @@ import (
 var openAPIFragment []byte
 
 // OpenAPI returns the paths and components of the routes of this package, to be
-// merged into a document that has the response Problem.
+// merged into a document.
 func OpenAPI() json.RawMessage { return slices.Clone(openAPIFragment) }

@@ -11,6 +11,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/xpd-platform/xpd/experiment/httpapi"
+	"github.com/xpd-platform/xpd/internal/problem"
 	"github.com/xpd-platform/xpd/report"
 )
 
@@ -27,12 +28,12 @@ type Reporter interface {
 // Routes returns the route of reports, for the Extra of experiment/httpapi.Options.
 func Routes(reporter Reporter, logger *slog.Logger) func(chi.Router) {
 	return func(r chi.Router) {
-		r.Get("/v1/experiments/{key}/report", httpapi.Handle(logger, func(w http.ResponseWriter, req *http.Request) error {
+		r.Get("/v1/experiments/{key}/report", problem.Handle(logger, httpapi.Classify, func(w http.ResponseWriter, req *http.Request) error {
 			found, err := reporter.Report(req.Context(), chi.URLParam(req, "key"))
 			if err != nil {
 				return err
 			}
-			return httpapi.WriteJSON(w, http.StatusOK, found)
+			return problem.WriteJSON(w, http.StatusOK, found)
 		}))
 	}
 }
