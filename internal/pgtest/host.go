@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -14,6 +13,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+
+	"github.com/xpd-platform/xpd/internal/osuser"
 )
 
 const debianBinDir = "/usr/lib/postgresql/15/bin"
@@ -59,23 +60,11 @@ func OSUser() string {
 // Credential returns the identity of OSUser for a child process, or nil if it is
 // the one of this process.
 func Credential() (*syscall.Credential, error) {
-	name := OSUser()
-	if name == "" {
-		return nil, nil
-	}
-	u, err := user.Lookup(name)
+	cred, err := osuser.Credential(OSUser())
 	if err != nil {
-		return nil, fmt.Errorf("PostgreSQL does not run as root and there is no user %q: run make deps: %w", name, err)
+		return nil, fmt.Errorf("%w: run make deps", err)
 	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return nil, fmt.Errorf("user id of %s: %w", name, err)
-	}
-	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	if err != nil {
-		return nil, fmt.Errorf("group id of %s: %w", name, err)
-	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	return cred, nil
 }
 
 // Ports are handed out below the range that Linux takes for outgoing

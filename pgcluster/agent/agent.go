@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/xpd-platform/xpd/internal/osuser"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
@@ -57,16 +58,16 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := lookupOwner(o.OSUser)
+	cred, err := osuser.Credential(o.OSUser)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("agent: %w", err)
 	}
 	state, err := loadState(p.state)
 	if err != nil {
 		return nil, err
 	}
 	a := &Agent{
-		o: o, p: p, owner: w, state: state,
+		o: o, p: p, owner: owner{cred}, state: state,
 		log:      o.Logger,
 		metrics:  newMetrics(o.Registry),
 		wake:     make(chan struct{}, 1),

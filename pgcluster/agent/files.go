@@ -3,12 +3,9 @@ package agent
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"syscall"
 )
 
@@ -16,31 +13,6 @@ import (
 // is ourselves.
 type owner struct {
 	credential *syscall.Credential
-}
-
-func lookupOwner(name string) (owner, error) {
-	if os.Geteuid() != 0 {
-		return owner{}, nil
-	}
-	if name == "" {
-		return owner{}, errors.New("agent: running as root: name an OS user to run PostgreSQL as")
-	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		return owner{}, fmt.Errorf("agent: OS user: %w", err)
-	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return owner{}, fmt.Errorf("agent: OS user %q: %w", name, err)
-	}
-	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	if err != nil {
-		return owner{}, fmt.Errorf("agent: OS user %q: %w", name, err)
-	}
-	if uid == 0 {
-		return owner{}, fmt.Errorf("agent: OS user %q is root, which PostgreSQL refuses to run as", name)
-	}
-	return owner{credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}, nil
 }
 
 func (w owner) take(path string) error {

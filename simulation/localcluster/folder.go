@@ -9,10 +9,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
 	"syscall"
+
+	"github.com/xpd-platform/xpd/internal/osuser"
 )
 
 const (
@@ -88,22 +88,11 @@ type identity struct {
 // runsAs returns the identity that PostgreSQL gets: that of this process, or the
 // one of name if this process is root.
 func runsAs(name string) (identity, error) {
-	if os.Geteuid() != 0 {
-		return identity{}, nil
+	cred, err := osuser.Credential(name)
+	if err != nil || cred == nil {
+		return identity{}, err
 	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		return identity{}, fmt.Errorf("PostgreSQL does not run as root: %w", err)
-	}
-	uid, err := strconv.ParseUint(u.Uid, 10, 32)
-	if err != nil {
-		return identity{}, fmt.Errorf("user %s: %w", name, err)
-	}
-	gid, err := strconv.ParseUint(u.Gid, 10, 32)
-	if err != nil {
-		return identity{}, fmt.Errorf("user %s: %w", name, err)
-	}
-	return identity{other: true, uid: uint32(uid), gid: uint32(gid)}, nil
+	return identity{other: true, uid: cred.Uid, gid: cred.Gid}, nil
 }
 
 // blockedBy returns the first folder on the way into dir that the identity cannot
