@@ -20,17 +20,6 @@ import (
 	"github.com/xpd-platform/xpd/report"
 )
 
-// poolDB is a primary that never changes.
-type poolDB struct{ pool *pgxpool.Pool }
-
-func (d poolDB) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
-	return d.Read(context.WithoutCancel(ctx), fn)
-}
-
-func (d poolDB) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
-	return d.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return fn(ctx, c.Conn()) })
-}
-
 // fixture is a store, which runs until the test ends, with a reporter.
 type fixture struct {
 	*pgstore.Store
@@ -46,7 +35,7 @@ func newFixture(t *testing.T) fixture {
 		t.Fatal(err)
 	}
 	store, err := pgstore.New(pgstore.Options{
-		DB: poolDB{pool}, Now: time.Now, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
+		DB: pgtest.DB{Pool: pool}, Now: time.Now, Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 		ListenConn: func(ctx context.Context) (*pgx.Conn, error) {
 			return pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
 		},
@@ -54,7 +43,7 @@ func newFixture(t *testing.T) fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	reporter, err := report.New(report.Options{DB: poolDB{pool}, Experiments: store, Now: time.Now})
+	reporter, err := report.New(report.Options{DB: pgtest.DB{Pool: pool}, Experiments: store, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +268,7 @@ func TestReport_bounded(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), "LOCK TABLE event"); err != nil { // stands for a query that takes long
 		t.Fatal(err)
 	}
-	hasty, err := report.New(report.Options{DB: poolDB{f.pool}, Experiments: f.Store, Now: time.Now, Timeout: 50 * time.Millisecond})
+	hasty, err := report.New(report.Options{DB: pgtest.DB{Pool: f.pool}, Experiments: f.Store, Now: time.Now, Timeout: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,17 +31,6 @@ type service struct {
 	pool  *pgxpool.Pool
 }
 
-// poolDB is a primary that never changes.
-type poolDB struct{ pool *pgxpool.Pool }
-
-func (d poolDB) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
-	return d.Read(context.WithoutCancel(ctx), fn)
-}
-
-func (d poolDB) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
-	return d.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return fn(ctx, c.Conn()) })
-}
-
 func serve(tb testing.TB) service {
 	tb.Helper()
 	pool := pgtest.New(tb)
@@ -50,7 +39,7 @@ func serve(tb testing.TB) service {
 	}
 	logger, registry := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	store, err := pgstore.New(pgstore.Options{
-		DB: poolDB{pool}, Now: time.Now, Logger: logger, Registry: registry,
+		DB: pgtest.DB{Pool: pool}, Now: time.Now, Logger: logger, Registry: registry,
 		ListenConn: func(ctx context.Context) (*pgx.Conn, error) {
 			return pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
 		},
@@ -58,7 +47,7 @@ func serve(tb testing.TB) service {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	reporter, err := report.New(report.Options{DB: poolDB{pool}, Experiments: store, Now: time.Now})
+	reporter, err := report.New(report.Options{DB: pgtest.DB{Pool: pool}, Experiments: store, Now: time.Now})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -19,13 +19,13 @@ import (
 
 // lostReplies is a DB where the reply to every work is lost once: it has been
 // committed and runs again.
-type lostReplies struct{ poolDB }
+type lostReplies struct{ pgtest.DB }
 
 func (d lostReplies) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
-	if err := d.poolDB.Do(ctx, fn); err != nil {
+	if err := d.DB.Do(ctx, fn); err != nil {
 		return err
 	}
-	return d.poolDB.Do(ctx, fn)
+	return d.DB.Do(ctx, fn)
 }
 
 // eachDB runs a test on a good and on a bad connection.
@@ -40,7 +40,7 @@ func eachDB(t *testing.T, test func(t *testing.T, pool *pgxpool.Pool, o pgstore.
 		t.Parallel()
 		pool := newDB(t)
 		o := options(pool)
-		o.DB = lostReplies{poolDB{pool}}
+		o.DB = lostReplies{pgtest.DB{Pool: pool}}
 		test(t, pool, o)
 	})
 }

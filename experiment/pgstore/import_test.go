@@ -15,6 +15,7 @@ import (
 
 	"github.com/xpd-platform/xpd/experiment"
 	"github.com/xpd-platform/xpd/experiment/pgstore"
+	"github.com/xpd-platform/xpd/internal/pgtest"
 )
 
 // closed defines an experiment that owns no slots, so that all of its units are
@@ -272,20 +273,20 @@ func TestImportEvents(t *testing.T) {
 
 // lossyDB loses the answer of every commit once and runs the work again, as the
 // pools do when a connection dies in COMMIT.
-type lossyDB struct{ poolDB }
+type lossyDB struct{ pgtest.DB }
 
 func (d lossyDB) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
-	if err := d.poolDB.Do(ctx, fn); err != nil {
+	if err := d.DB.Do(ctx, fn); err != nil {
 		return err
 	}
-	return d.poolDB.Do(ctx, fn)
+	return d.DB.Do(ctx, fn)
 }
 
 func TestImport_runAgain(t *testing.T) {
 	t.Parallel()
 	pool := newDB(t)
 	o := options(pool)
-	o.DB = lossyDB{poolDB{pool}}
+	o.DB = lossyDB{pgtest.DB{Pool: pool}}
 	s := start(t, o)
 	mustLayer(t, s, "checkout")
 	mustRun(t, s, closed("button"))

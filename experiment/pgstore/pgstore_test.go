@@ -17,15 +17,6 @@ import (
 	"github.com/xpd-platform/xpd/internal/pgtest"
 )
 
-// poolDB is a DB of one server.
-type poolDB struct{ pool *pgxpool.Pool }
-
-func (d poolDB) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
-	return d.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
-		return fn(context.WithoutCancel(ctx), c.Conn())
-	})
-}
-
 // newDB returns a migrated database.
 func newDB(tb testing.TB) *pgxpool.Pool {
 	tb.Helper()
@@ -39,7 +30,7 @@ func newDB(tb testing.TB) *pgxpool.Pool {
 // options returns what a store on pool needs.
 func options(pool *pgxpool.Pool) pgstore.Options {
 	return pgstore.Options{
-		DB: poolDB{pool},
+		DB: pgtest.DB{Pool: pool},
 		ListenConn: func(ctx context.Context) (*pgx.Conn, error) {
 			return pgx.ConnectConfig(ctx, pool.Config().ConnConfig)
 		},

@@ -14,6 +14,7 @@ import (
 
 	"github.com/xpd-platform/xpd/experiment"
 	"github.com/xpd-platform/xpd/experiment/pgstore"
+	"github.com/xpd-platform/xpd/internal/pgtest"
 )
 
 // Many callers on two nodes ask for the same new units: all get one answer, and
@@ -27,7 +28,7 @@ func TestTreatments_racingNodes(t *testing.T) {
 	mustRun(t, a, half("button", "page", 0, 10000))
 	mustRun(t, a, half("offer", "price", 0, 5000))
 	o := options(pool)
-	o.DB = lostReplies{poolDB{pool}}
+	o.DB = lostReplies{pgtest.DB{Pool: pool}}
 	b := start(t, o)
 
 	const units, callers = 100, 8
@@ -72,7 +73,7 @@ func TestTreatments_racingNodes(t *testing.T) {
 
 // interrupting is a DB that, once armed, does something else before its next work.
 type interrupting struct {
-	poolDB
+	pgtest.DB
 	next *atomic.Pointer[func()]
 }
 
@@ -80,7 +81,7 @@ func (d interrupting) Do(ctx context.Context, fn func(ctx context.Context, c *pg
 	if f := d.next.Swap(nil); f != nil {
 		(*f)()
 	}
-	return d.poolDB.Do(ctx, fn)
+	return d.DB.Do(ctx, fn)
 }
 
 // A pause that is acknowledged on one node holds on the other from that moment,
@@ -93,7 +94,7 @@ func TestTreatments_pausedElsewhere(t *testing.T) {
 	mustRun(t, a, half("button", "page", 0, 10000))
 	var next atomic.Pointer[func()]
 	o := options(pool)
-	o.DB = interrupting{poolDB{pool}, &next}
+	o.DB = interrupting{pgtest.DB{Pool: pool}, &next}
 	b := start(t, o)
 	for i := range 40 {
 		mustTreat(t, b, user(1000+i), "button") // b serves the running experiment again
@@ -129,7 +130,7 @@ func TestTreatments_addedElsewhere(t *testing.T) {
 	mustRun(t, a, half("button", "page", 0, 10000))
 	var next atomic.Pointer[func()]
 	o := options(pool)
-	o.DB = interrupting{poolDB{pool}, &next}
+	o.DB = interrupting{pgtest.DB{Pool: pool}, &next}
 	b := start(t, o)
 	d := half("button", "page", 0, 10000)
 	for i := range 20 {
@@ -227,14 +228,14 @@ func TestTreatments_whileDefinitionsChange(t *testing.T) {
 
 // gated is a DB whose work waits until the gate opens.
 type gated struct {
-	poolDB
+	pgtest.DB
 	gate <-chan struct{}
 }
 
 func (d gated) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
 	select {
 	case <-d.gate:
-		return d.poolDB.Do(ctx, fn)
+		return d.DB.Do(ctx, fn)
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -247,7 +248,7 @@ func TestRecord_overload(t *testing.T) {
 	pool := newDB(t)
 	gate := make(chan struct{})
 	o := options(pool)
-	o.DB, o.MaxQueue = gated{poolDB{pool}, gate}, 1000
+	o.DB, o.MaxQueue = gated{pgtest.DB{Pool: pool}, gate}, 1000
 	s := start(t, o)
 	const senders, each = 40, 100 // 1,000 events may wait while up to 1,000 are being flushed
 	var refused, accepted atomic.Int64
@@ -297,7 +298,7 @@ func TestTreatments_deadline(t *testing.T) {
 	mustRun(t, setup, half("button", "page", 0, 10000))
 	gate := make(chan struct{})
 	o := options(pool)
-	o.DB = gated{poolDB{pool}, gate}
+	o.DB = gated{pgtest.DB{Pool: pool}, gate}
 	s := start(t, o)
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()

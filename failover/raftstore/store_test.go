@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/failover/raftstore"
+	"github.com/xpd-platform/xpd/internal/pgtest"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
@@ -35,7 +35,7 @@ type group struct {
 func startGroup(t *testing.T) *group {
 	t.Helper()
 	g := &group{t: t, dirs: map[pgcluster.NodeID]string{}, nodes: map[pgcluster.NodeID]*node{}}
-	for i, port := range freePorts(t, 3) {
+	for i, port := range pgtest.FreePorts(t, 3) {
 		id := pgcluster.NodeID(fmt.Sprintf("n%d", i+1))
 		g.members = append(g.members, pgcluster.Member{ID: id, Host: "127.0.0.1", RaftPort: port})
 		g.dirs[id] = t.TempDir()
@@ -123,20 +123,6 @@ func eventually(t *testing.T, what string, ok func(context.Context) bool) {
 		case <-tick.C:
 		}
 	}
-}
-
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	var ports []int
-	for range n {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }
 
 func state(ops uint64) failover.State {

@@ -58,8 +58,7 @@ func NewCluster(tb testing.TB, n int) *Cluster {
 	if err := g.Wait(); err != nil {
 		tb.Fatal(err)
 	}
-	c.waitFor(0, "all standbys stream",
-		"SELECT count(*) = $1 FROM pg_stat_replication WHERE state = 'streaming'", n-1)
+	c.WaitUntil(0, "SELECT count(*) = $1 FROM pg_stat_replication WHERE state = 'streaming'", n-1)
 	return c
 }
 
@@ -81,6 +80,27 @@ func (c *Cluster) Exec(i int, sql string, args ...any) {
 	}
 }
 
+// WaitUntil returns once a query on server i, in a session of its own, returns
+// true.
+func (c *Cluster) WaitUntil(i int, sql string, args ...any) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, c.DSN(i))
+	if err != nil {
+		c.t.Fatalf("%s: %v", c.members[i].ID, err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	err = poll(ctx, func() (bool, error) {
+		var ok bool
+		err := conn.QueryRow(ctx, sql, args...).Scan(&ok)
+		return ok, err
+	})
+	if err != nil {
+		c.t.Fatalf("%s: wait until %s, %v: %v", c.members[i].ID, sql, args, err)
+	}
+}
+
 // SetSync puts names into force as synchronous_standby_names of server i. The
 // names of standbys are n1, n2 and so on.
 func (c *Cluster) SetSync(i int, names string) {
@@ -92,15 +112,14 @@ func (c *Cluster) SetSync(i int, names string) {
 func (c *Cluster) Promote(i int) {
 	c.t.Helper()
 	c.Exec(i, "SELECT pg_promote(false)")
-	c.waitFor(i, "promotion", "SELECT NOT pg_is_in_recovery()")
+	c.WaitUntil(i, "SELECT NOT pg_is_in_recovery()")
 }
 
 // Follow makes standby i stream from server upstream and returns once it does.
 func (c *Cluster) Follow(i, upstream int) {
 	c.t.Helper()
 	c.alter(i, "primary_conninfo", c.conninfo(upstream, i))
-	c.waitFor(upstream, "the standby streams",
-		"SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming' AND application_name = $1", string(c.members[i].ID))
+	c.WaitUntil(upstream, "SELECT count(*) = 1 FROM pg_stat_replication WHERE state = 'streaming' AND application_name = $1", string(c.members[i].ID))
 }
 
 // Kill9 kills all processes of server i with SIGKILL, its postmaster first.
@@ -127,27 +146,7 @@ func (c *Cluster) alter(i int, setting, value string) {
 	quoted := "'" + value + "'"
 	c.Exec(i, "ALTER SYSTEM SET "+pgx.Identifier{setting}.Sanitize()+" = "+quoted)
 	c.Exec(i, "SELECT pg_reload_conf()")
-	c.waitFor(i, setting, "SELECT current_setting($1) = $2", setting, value)
-}
-
-// waitFor waits until a query on server i returns true.
-func (c *Cluster) waitFor(i int, what, sql string, args ...any) {
-	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, c.DSN(i))
-	if err != nil {
-		c.t.Fatalf("%s: %v", c.members[i].ID, err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	err = poll(ctx, func() (bool, error) {
-		var ok bool
-		err := conn.QueryRow(ctx, sql, args...).Scan(&ok)
-		return ok, err
-	})
-	if err != nil {
-		c.t.Fatalf("%s: wait for %s: %v", c.members[i].ID, what, err)
-	}
+	c.WaitUntil(i, "SELECT current_setting($1) = $2", setting, value)
 }
 
 func (c *Cluster) dsn(i int) string {

@@ -72,6 +72,21 @@ func New(tb testing.TB) *pgxpool.Pool {
 	return pool
 }
 
+// DB stands in for the pools of a cluster: a primary that never changes.
+type DB struct{ Pool *pgxpool.Pool }
+
+// Do waits for a connection until ctx ends, and lets fn finish what it has begun.
+func (d DB) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	return d.Read(ctx, func(ctx context.Context, c *pgx.Conn) error {
+		return fn(context.WithoutCancel(ctx), c)
+	})
+}
+
+// Read is Do whose fn ends with ctx.
+func (d DB) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	return d.Pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return fn(ctx, c.Conn()) })
+}
+
 // closePool says so when the test kept a connection, instead of hanging until the
 // whole run times out.
 func closePool(ctx context.Context, pool *pgxpool.Pool) error {

@@ -75,33 +75,9 @@ func start(t *testing.T, c *pgtest.Cluster) running {
 	})
 	t.Cleanup(stop)
 	for i := range c.Members() {
-		waitUntil(t, c, i, "SELECT count(*) >= $1 FROM pg_stat_activity WHERE application_name = 'xpd-pool' AND state = 'idle' AND query LIKE 'INSERT%'", minConns)
+		c.WaitUntil(i, "SELECT count(*) >= $1 FROM pg_stat_activity WHERE application_name = 'xpd-pool' AND state = 'idle' AND query LIKE 'INSERT%'", minConns)
 	}
 	return running{Pools: p, reg: reg, stop: stop}
-}
-
-// waitUntil waits until a query on server i returns true.
-func waitUntil(t *testing.T, c *pgtest.Cluster, i int, sql string, args ...any) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	conn, err := pgx.Connect(ctx, c.DSN(i))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		var ok bool
-		if err := conn.QueryRow(ctx, sql, args...).Scan(&ok); err != nil {
-			t.Fatalf("%s: %v", sql, err)
-		}
-		if ok {
-			return
-		}
-		<-tick.C
-	}
 }
 
 // committing is true while a session of the pool waits for its standby.

@@ -84,13 +84,13 @@ func TestDo_waitsForTheNextPrimary(t *testing.T) {
 	p.Retarget(target(2, c, 1))
 	close(resume)
 	wg.Wait()
-	waitUntil(t, c, 1, "SELECT count(*) = $1 FROM written", writers*each)
+	c.WaitUntil(1, "SELECT count(*) = $1 FROM written", writers*each)
 
 	if got, err := testutil.GatherAndCount(p.reg, "xpd_pool_connections"); err != nil || got != len(c.Members()) {
 		t.Errorf("series of connections = %d, %v, want one for each node", got, err)
 	}
 	c.Start(0) // a node that returns is warmed by itself
-	waitUntil(t, c, 0, "SELECT count(*) >= $1 FROM pg_stat_activity WHERE application_name = 'xpd-pool'", minConns)
+	c.WaitUntil(0, "SELECT count(*) >= $1 FROM pg_stat_activity WHERE application_name = 'xpd-pool'", minConns)
 }
 
 // A commit that waits on an old primary for ever is sent again on the new one.
@@ -109,7 +109,7 @@ func TestDo_resendsACommitThatHangs(t *testing.T) {
 			return write(7, nil)(ctx, conn)
 		})
 	}()
-	waitUntil(t, c, 0, committing)
+	c.WaitUntil(0, committing)
 	c.Promote(1) // it has the row already: asynchronously streamed, not acknowledged
 	p.Retarget(target(2, c, 1))
 	if err := <-done; err != nil {
@@ -118,7 +118,7 @@ func TestDo_resendsACommitThatHangs(t *testing.T) {
 	if want := 2; runs != want {
 		t.Errorf("runs = %d, want %d", runs, want)
 	}
-	waitUntil(t, c, 1, "SELECT count(*) = 1 FROM written WHERE x = 7")
+	c.WaitUntil(1, "SELECT count(*) = 1 FROM written WHERE x = 7")
 }
 
 // F33: neither the cancelled commit nor reading its row back is an ok, in this
@@ -140,17 +140,17 @@ func TestDo_doesNotTrustACancelledWait(t *testing.T) {
 
 			first, second := make(chan error, 1), make(chan error, 1)
 			go func() { first <- p.Do(t.Context(), write(1, nil)) }()
-			waitUntil(t, c, 0, committing)
+			c.WaitUntil(0, committing)
 			c.Exec(0, tt.end)
-			waitUntil(t, c, 0, "SELECT count(*) = 1 FROM written") // visible, on no standby
-			waitUntil(t, c, 0, committing)                         // the barrier
+			c.WaitUntil(0, "SELECT count(*) = 1 FROM written") // visible, on no standby
+			c.WaitUntil(0, committing)                         // the barrier
 			go func() {
 				second <- p.Read(t.Context(), func(ctx context.Context, conn *pgx.Conn) error {
 					_, err := conn.Exec(ctx, "SELECT * FROM written")
 					return err
 				})
 			}()
-			waitUntil(t, c, 0, "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+			c.WaitUntil(0, "SELECT count(*) = 2 FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
 			select {
 			case err := <-first:
 				t.Fatalf("Do() = %v without a standby", err)
@@ -181,20 +181,20 @@ func TestDo_leavesTheCommitAloneWhenTheCallerGoes(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- p.Do(ctx, write(1, nil)) }()
-	waitUntil(t, c, 0, committing)
+	c.WaitUntil(0, committing)
 	cancel()
 	if err := <-done; !errors.Is(err, pool.ErrUnknown) || !errors.Is(err, context.Canceled) {
 		t.Errorf("Do() = %v, want ErrUnknown and context.Canceled", err)
 	}
-	waitUntil(t, c, 0, committing)
+	c.WaitUntil(0, committing)
 	// Closed hard by a new epoch it still is not cancelled: the row stays unseen.
 	p.Retarget(pool.Target{Epoch: 2})
 	p.stop()
 	c.Exec(0, "SELECT pg_sleep(0.2)") // for a cancel request, had there been one, to act
-	waitUntil(t, c, 0, committing)
-	waitUntil(t, c, 0, "SELECT count(*) = 0 FROM written")
+	c.WaitUntil(0, committing)
+	c.WaitUntil(0, "SELECT count(*) = 0 FROM written")
 	c.Start(1)
-	waitUntil(t, c, 0, "SELECT count(*) = 1 FROM written")
+	c.WaitUntil(0, "SELECT count(*) = 1 FROM written")
 }
 
 // An answer counts only in the epoch that it was given in.
@@ -281,7 +281,7 @@ func TestDo_boundsWhoWaits(t *testing.T) {
 	}
 	p.Retarget(target(1, c, 0))
 	wg.Wait()
-	waitUntil(t, c, 0, "SELECT count(*) = $1 FROM written", maxWaiting)
+	c.WaitUntil(0, "SELECT count(*) = $1 FROM written", maxWaiting)
 }
 
 func TestDo_returnsOtherErrorsAtOnce(t *testing.T) {
@@ -365,7 +365,7 @@ func TestPools_prepareOnceTheSchemaExists(t *testing.T) {
 	if err := p.Do(ctx, write(1, nil)); err != nil {
 		t.Errorf("Do() with the schema = %v", err)
 	}
-	waitUntil(t, c, 1, "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'xpd-pool' AND query LIKE 'INSERT%'")
+	c.WaitUntil(1, "SELECT count(*) = 1 FROM pg_stat_activity WHERE application_name = 'xpd-pool' AND query LIKE 'INSERT%'")
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("Run() = %v", err)

@@ -61,7 +61,7 @@ func TestDo_leavesSessionsOfALaterPromotionAlone(t *testing.T) {
 	if err := conn.QueryRow(t.Context(), "SELECT array_agg(pid), bool_and(pg_terminate_backend(pid)) "+ours).Scan(&ended, nil); err != nil {
 		t.Fatal(err)
 	}
-	waitUntil(t, c, 1, "SELECT count(*) FILTER (WHERE pid <> ALL ($1)) >= $2 "+ours, ended, minConns)
+	c.WaitUntil(1, "SELECT count(*) FILTER (WHERE pid <> ALL ($1)) >= $2 "+ours, ended, minConns)
 	if err := conn.QueryRow(t.Context(), "SELECT array_agg(pid) "+ours).Scan(&opened); err != nil {
 		t.Fatal(err)
 	}
