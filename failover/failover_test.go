@@ -405,10 +405,11 @@ func TestStep_syncSet(t *testing.T) {
 		r.SyncNames, r.Order.SyncSeq = "ANY 1 (n2)", 2
 		r.Senders = r.Senders[:1]
 	}
-	lost := func(v failover.View) failover.View {
-		v.Streamed["n3"] = v.Now - 2*time.Second
+	lose := func(id pgcluster.NodeID, v failover.View) failover.View {
+		v.Streamed[id] = v.Now - 2*time.Second
 		return v
 	}
+	lost := func(v failover.View) failover.View { return lose("n3", v) }
 	one := func(r *pgcluster.Report) { r.Senders = r.Senders[:1] }
 	runSteps(t, []stepCase{
 		{
@@ -456,6 +457,23 @@ func TestStep_syncSet(t *testing.T) {
 			view: see(primary(shrunk), standby("n2")),
 			want: `
 				n1 open e1 ANY 1 (n2) floor 1:0/A`,
+		},
+		{
+			name: "F19 both standbys are lost: whoever returns first must count, so nobody is removed", state: steady(),
+			view: lost(lose("n2", see(primary(func(r *pgcluster.Report) { r.Senders = nil })))),
+			want: `
+				n1 open e1 ANY 1 (n2, n3) floor 1:0/A`,
+		},
+		{
+			name: "F17 F18 the rest is lost within a shrink and the removed one streams again: taken back", state: shrinking(0),
+			view: lose("n2", see(primary(shrunk, func(r *pgcluster.Report) {
+				back := sender("n3", 100)
+				back.SyncPriority = 0
+				r.Senders = []pgcluster.Sender{back}
+			}), standby("n3"))),
+			want: `
+				n1 open e1 ANY 1 (n2, n3) floor 1:0/A
+				> n1 lead e1 ANY 1 (n2, n3) barrier true open true`,
 		},
 		{
 			name: "a standby streams: Raft counts it first", state: with(steady(), func(s *failover.State) {

@@ -68,6 +68,16 @@ func (s Sync) target() pgcluster.SyncSet {
 	return s.Durable
 }
 
+// removed returns the member that is on its way out, or "".
+func (s Sync) removed() pgcluster.NodeID {
+	for _, id := range s.Durable.Members {
+		if s.Pending != nil && !s.Pending.Has(id) {
+			return id
+		}
+	}
+	return ""
+}
+
 // Epoch records an opened epoch.
 type Epoch struct {
 	Epoch    uint64             `json:"epoch"`

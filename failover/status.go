@@ -117,13 +117,7 @@ func (d *decision) unacknowledged() string {
 		return fmt.Sprintf("PostgreSQL on %s is %s", d.s.Primary.Node, r.Process)
 	}
 	sync := d.s.Sync.target()
-	streaming := 0
-	for _, id := range sync.Members {
-		if s, ok := r.Sender(id); ok && s.Streaming {
-			streaming++
-		}
-	}
-	if streaming < sync.K {
+	if streaming(r, sync) < sync.K {
 		return fmt.Sprintf("%s waits for %d of %s to stream", d.s.Primary.Node, sync.K, list(sync.Members))
 	}
 	return ""
@@ -152,7 +146,7 @@ func (d *decision) opBlocked() string {
 	case PhaseRecruit:
 		return fmt.Sprintf("%s to epoch %d recruits", op.Kind, op.Epoch) + d.quorumMissing()
 	case PhaseBarrier:
-		return fmt.Sprintf("%s of %s waits for %d synchronous standby(s)", op.Kind, op.To, max(op.Sync.K, quorum(len(d.s.Members)))) +
+		return fmt.Sprintf("%s of %s waits until %s", op.Kind, op.To, standbysStream(max(op.Sync.K, quorum(len(d.s.Members))))) +
 			d.missing("; silent: ", func(id pgcluster.NodeID) bool {
 				_, ok := d.v.report(id, d.p)
 				return ok
@@ -263,7 +257,7 @@ func (d *decision) ifDies(id pgcluster.NodeID) (Loss, bool) {
 		if !durable.Has(id) || len(alive) >= durable.K {
 			return Loss{Node: id, Safe: true, Outcome: "writes go on"}, true
 		}
-		return Loss{Node: id, Outcome: fmt.Sprintf("writes wait until one of %s streams", list(durable.Members))}, true
+		return Loss{Node: id, Outcome: "writes wait until " + standbysStream(durable.K)}, true
 	}
 	if len(alive) >= durable.Quorum() {
 		slices.Sort(alive)
@@ -273,4 +267,11 @@ func (d *decision) ifDies(id pgcluster.NodeID) (Loss, bool) {
 		return Loss{Node: id, Safe: true, Outcome: fmt.Sprintf("one of %s becomes primary", list(alive))}, true
 	}
 	return Loss{Node: id, Outcome: fmt.Sprintf("writes wait until it or %d more of %s return", durable.Quorum()-len(alive), list(durable.Members))}, true
+}
+
+func standbysStream(k int) string {
+	if k == 1 {
+		return "a standby streams"
+	}
+	return fmt.Sprintf("%d standbys stream", k)
 }

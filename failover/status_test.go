@@ -40,7 +40,7 @@ func TestExplain(t *testing.T) {
 				map[pgcluster.NodeID]string{"n1": "open", "n2": "streaming", "n3": "silent"},
 				map[pgcluster.NodeID]string{
 					"n1": "writes wait until it or 1 more of n2, n3 return",
-					"n2": "writes wait until one of n2, n3 streams",
+					"n2": "writes wait until a standby streams",
 				},
 			},
 		},
@@ -53,7 +53,7 @@ func TestExplain(t *testing.T) {
 				map[pgcluster.NodeID]string{"n1": "open", "n2": "streaming", "n3": "crashed"},
 				map[pgcluster.NodeID]string{
 					"n1": "n2 becomes primary, and writes wait for a second node",
-					"n2": "writes wait until one of n2 streams", "n3": "writes go on",
+					"n2": "writes wait until a standby streams", "n3": "writes go on",
 				},
 			},
 		},
@@ -85,7 +85,7 @@ func TestExplain(t *testing.T) {
 			name: "the barrier waits", state: failing(failover.PhaseBarrier, chose("n2", "n3")),
 			view: see(promoted(), primary(crashed)),
 			want: summary{
-				Level: failover.LevelNoWrites, Writes: "blocked: failover of n2 waits for 1 synchronous standby(s); silent: n3",
+				Level: failover.LevelNoWrites, Writes: "blocked: failover of n2 waits until a standby streams; silent: n3",
 				Nodes: map[pgcluster.NodeID]string{"n1": "crashed", "n2": "closed", "n3": "silent"},
 			},
 		},

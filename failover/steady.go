@@ -111,8 +111,9 @@ func (d *decision) syncSet(r pgcluster.Report) {
 		return // policy protect: rather wait than acknowledge on fewer nodes
 	}
 	for _, id := range durable.Members {
-		if d.lostStandby(r, id) {
-			next := durable.Without(id)
+		next := durable.Without(id)
+		// If too few of the rest stream, whoever returns first must still count.
+		if d.lostStandby(r, id) && streaming(r, next) >= next.K {
 			d.s.Sync.Pending, d.s.Sync.Mark = &next, 0
 			d.s.Sync.Seq++
 			return
@@ -141,8 +142,17 @@ func (d *decision) lostStandby(r pgcluster.Report, id pgcluster.NodeID) bool {
 // shrinkOn finishes a removal. Raft forgets the removed member only when its
 // walsender no longer counts and K others have flushed what it may have
 // acknowledged alone: all that was flushed here at that time, the mark.
+//
+// Should the rest be lost meanwhile and the removed one be back, the removal is
+// taken back: until its end, failovers recruit by the larger set anyway.
 func (d *decision) shrinkOn(r pgcluster.Report) {
 	pending := *d.s.Sync.Pending
+	removed := d.s.Sync.removed()
+	if streaming(r, pending) < pending.K && d.joinable(r, removed) {
+		d.s.Sync.Pending, d.s.Sync.Mark = nil, 0
+		d.s.Sync.Seq++
+		return
+	}
 	if !d.inForce(r, pending) {
 		return
 	}
@@ -152,12 +162,6 @@ func (d *decision) shrinkOn(r pgcluster.Report) {
 	}
 	if flushed(r, pending, d.s.Sync.Mark) < pending.K {
 		return
-	}
-	var removed pgcluster.NodeID
-	for _, id := range d.s.Sync.Durable.Members {
-		if !pending.Has(id) {
-			removed = id
-		}
 	}
 	d.s.Sync = Sync{Durable: pending, Seq: d.s.Sync.Seq}
 	d.s.record(Event{

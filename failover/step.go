@@ -260,22 +260,28 @@ func flushed(r pgcluster.Report, sync pgcluster.SyncSet, at pgcluster.LSN) int {
 	return n
 }
 
+// streaming counts the members of sync that the primary streams to.
+func streaming(r pgcluster.Report, sync pgcluster.SyncSet) int {
+	n := 0
+	for _, id := range sync.Members {
+		if s, ok := r.Sender(id); ok && s.Streaming {
+			n++
+		}
+	}
+	return n
+}
+
 // syncFromSenders replaces a preset sync set that nobody satisfies by the nodes
 // that do stream from the new primary.
 func (d *decision) syncFromSenders(r pgcluster.Report) (pgcluster.SyncSet, bool) {
 	now := pgcluster.SyncSet{K: quorum(len(d.s.Members))}
-	served := 0
 	for _, m := range d.s.Members {
-		s, ok := r.Sender(m.ID)
-		if f, here := d.v.standby(m.ID, d.p); !ok || !s.Streaming || !here || f.Followed != d.s.Op.Epoch {
-			continue
-		}
-		now = now.With(m.ID)
-		if d.s.Op.Sync.Has(m.ID) {
-			served++
+		if s, ok := r.Sender(m.ID); ok && s.Streaming {
+			now = now.With(m.ID)
 		}
 	}
-	if len(now.Members) < now.K || (d.s.Op.Sync.K > 0 && served >= d.s.Op.Sync.K) {
+	served := d.s.Op.Sync.K > 0 && streaming(r, d.s.Op.Sync) >= d.s.Op.Sync.K
+	if served || len(now.Members) < now.K {
 		return pgcluster.SyncSet{}, false
 	}
 	return now, !now.Equal(d.s.Op.Sync)
