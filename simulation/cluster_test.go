@@ -20,6 +20,7 @@ const (
 	startPatience = 60 * time.Second
 	faultPatience = 90 * time.Second
 	stopPatience  = 30 * time.Second
+	hung          = 12 * time.Second // far above every pause here, below the deadlines of a node and of a shopper
 	testRate      = 150
 	warm          = 20 // acknowledgements of each kind before a fault
 )
@@ -156,6 +157,11 @@ func underLoad(t *testing.T, script func(context.Context, *simulation.Session) e
 		t.Error(err)
 		for _, c := range report.Complaints {
 			t.Log(c)
+		}
+	}
+	for _, l := range report.Latency {
+		if slowest := time.Duration(max(l.Outside.Max, l.During.Max)); slowest > hung {
+			t.Errorf("%s: the slowest answer took %s: a request hung until a deadline", l.Stream, slowest)
 		}
 	}
 	return report

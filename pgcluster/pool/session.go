@@ -149,6 +149,9 @@ func (s *session) dial(ctx context.Context, network, addr string) (net.Conn, err
 // dead reports whether the server has ended an idle session, without a round
 // trip: the socket is at its end, or holds an error message, which a server sends
 // unasked only as its last.
+//
+// It peeks beside whoever reads: after a slow write pgx leaves a reader behind that
+// waits for the next message, and to wait for its turn would be to wait for ever.
 func (s *session) dead() bool {
 	if s.cut.Load() || s.conn.IsClosed() {
 		return true
@@ -161,9 +164,8 @@ func (s *session) dead() bool {
 		n     int
 		err   error
 	)
-	rawErr := s.raw.Read(func(fd uintptr) bool {
+	rawErr := s.raw.Control(func(fd uintptr) {
 		n, _, err = unix.Recvfrom(int(fd), first[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-		return true
 	})
 	switch {
 	case rawErr != nil:
