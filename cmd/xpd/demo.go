@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -95,9 +94,7 @@ func (f loadFlags) measure(ctx context.Context, s streams, dir string, measure m
 
 func (f loadFlags) print(report simulation.Report, w io.Writer, extra ...func(simulation.Report, io.Writer) error) error {
 	if f.JSON {
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		return enc.Encode(report)
+		return printJSON(w, report)
 	}
 	if err := report.WriteText(w); err != nil {
 		return err
