@@ -21,14 +21,12 @@ import (
 	"github.com/xpd-platform/xpd/internal/problem"
 )
 
-// routesOnly returns the API with an extra route but nothing behind it.
+// routesOnly returns the API with imports but nothing behind it.
 func routesOnly() http.Handler {
+	logger := slog.New(slog.DiscardHandler)
 	return New(Options{
-		Metrics: http.NotFoundHandler(), Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
-		Extra: func(r chi.Router) { r.Get("/v1/extra", func(http.ResponseWriter, *http.Request) {}) },
-		OpenAPI: []json.RawMessage{json.RawMessage(
-			`{"paths":{"/v1/extra":{"get":{}}},"components":{"schemas":{"Extra":{"type":"object"}}}}`,
-		)},
+		Metrics: http.NotFoundHandler(), Logger: logger, Registry: prometheus.NewRegistry(),
+		Extra: ImportRoutes(nil, time.Now, logger), OpenAPI: []json.RawMessage{ImportOpenAPI()},
 	})
 }
 
@@ -126,8 +124,16 @@ func TestOpenAPI_matchesStructs(t *testing.T) {
 		"Experiment":         {experimentJSON{}, client.Experiment{}},
 		"Experiments":        {experimentsJSON{}},
 		"Problem":            {client.Problem{}},
+		"Status":             {statusJSON{}},
+
+		"ImportAssignmentsRequest": {importAssignmentsRequest{}, client.AssignmentImport{}},
+		"ImportAssignment":         {importAssignmentRow{}, client.ImportedAssignment{}},
+		"ImportEventsRequest":      {importEventsRequest{}, client.EventImport{}},
+		"ImportEvent":              {importEventRow{}, client.ImportedEvent{}},
+		"ImportResponse":           {importResponse{}, client.ImportResult{}},
+		"ImportRejection":          {importRejection{}, client.RejectedImport{}},
 	}
-	without := []string{"Value", "Status", "Extra"} // not structs
+	without := []string{"Value"} // no struct
 	for name, raw := range doc.Components.Schemas {
 		structs, ok := tests[name]
 		if !ok {
@@ -268,7 +274,7 @@ func TestOpenAPI_matchesWords(t *testing.T) {
 	}
 	for path, methods := range doc.Paths {
 		for method := range methods {
-			if line := "`" + strings.ToUpper(method) + " " + path + "`"; path != "/v1/extra" && !strings.Contains(string(page), line) {
+			if line := "`" + strings.ToUpper(method) + " " + path + "`"; !strings.HasPrefix(path, "/v1/import/") && !strings.Contains(string(page), line) {
 				t.Errorf("docs/api.md does not list %s", line)
 			}
 		}
@@ -281,6 +287,14 @@ func words[S ~string](in ...S) []string {
 		out[i] = string(s)
 	}
 	return out
+}
+
+func TestImport_clientKnowsTheBounds(t *testing.T) {
+	t.Parallel()
+	if client.MaxImportRows != maxImportRows || client.MaxImportBytes != maxBatchBody {
+		t.Errorf("the client sends up to %d rows and %d bytes, the service takes %d and %d",
+			client.MaxImportRows, client.MaxImportBytes, maxImportRows, maxBatchBody)
+	}
 }
 
 func TestMergeOpenAPI_refusesTwoDescriptions(t *testing.T) {
