@@ -171,13 +171,6 @@ func (s State) clone() State {
 	return s
 }
 
-func (s *State) record(e Event) {
-	s.History = append(s.History, e)
-	if over := len(s.History) - maxHistory; over > 0 {
-		s.History = slices.Delete(s.History, 0, over)
-	}
-}
-
 // Member returns the member called id.
 func (s State) Member(id pgcluster.NodeID) (pgcluster.Member, bool) {
 	i := slices.IndexFunc(s.Members, func(m pgcluster.Member) bool { return m.ID == id })

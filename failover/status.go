@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -196,7 +197,8 @@ func (d *decision) nodeStatus(id pgcluster.NodeID) NodeStatus {
 	if id == d.s.Primary.Node {
 		n.Sync, n.Gap, n.Lag = "-", 0, 0
 	} else if r.PositionKnown && primary.PositionKnown {
-		n.Gap = int64(max(primary.Position.LSN, r.Position.LSN) - r.Position.LSN)
+		gap := max(primary.Position.LSN, r.Position.LSN) - r.Position.LSN
+		n.Gap = int64(min(gap, math.MaxInt64))
 	}
 	if s, ok := primary.Sender(id); ok {
 		n.Lag = s.ReplayLag

@@ -1,6 +1,8 @@
 package failover_test
 
 import (
+	"math"
+	"slices"
 	"testing"
 	"time"
 
@@ -122,5 +124,27 @@ func TestExplain(t *testing.T) {
 				t.Errorf("Explain() (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestExplain_gap(t *testing.T) {
+	t.Parallel()
+	at := func(lsn pgcluster.LSN) change {
+		return func(r *pgcluster.Report) { r.PositionKnown, r.Position.LSN = true, lsn }
+	}
+	tests := []struct {
+		name          string
+		primary, here pgcluster.LSN
+		want          int64
+	}{
+		{"behind", 100, 58, 42},
+		{"ahead of what was heard of the primary", 58, 100, 0},
+		{"further than a number of bytes goes", math.MaxUint64, 0, math.MaxInt64},
+	}
+	for _, tt := range tests {
+		s := failover.Explain(steady(), see(primary(at(tt.primary)), standby("n2", at(tt.here))), policy)
+		if got := []int64{s.Nodes[0].Gap, s.Nodes[1].Gap, s.Nodes[2].Gap}; !slices.Equal(got, []int64{0, tt.want, -1}) {
+			t.Errorf("%s: gaps = %v, want 0, %d and unknown", tt.name, got, tt.want)
+		}
 	}
 }

@@ -100,7 +100,7 @@ func (d *decision) syncSet(r pgcluster.Report) {
 			// second step is needed.
 			d.s.Sync.Durable = durable.With(m.ID)
 			d.s.Sync.Seq++
-			d.s.record(Event{
+			d.record(Event{
 				At: d.v.Wall, Epoch: d.s.Primary.Epoch, Kind: "grow", Node: m.ID,
 				Reason: fmt.Sprintf("%s streams: sync set is %s", m.ID, d.s.Sync.Durable),
 			})
@@ -164,7 +164,7 @@ func (d *decision) shrinkOn(r pgcluster.Report) {
 		return
 	}
 	d.s.Sync = Sync{Durable: pending, Seq: d.s.Sync.Seq}
-	d.s.record(Event{
+	d.record(Event{
 		At: d.v.Wall, Epoch: d.s.Primary.Epoch, Kind: "shrink", Node: removed,
 		Reason: fmt.Sprintf("%s lost: sync set is %s", removed, pending),
 	})

@@ -298,7 +298,7 @@ func (d *decision) open(r pgcluster.Report) {
 		d.s.Epochs = d.s.Epochs[over:]
 	}
 	op.Steps = append(op.Steps, PhaseTime{Phase: "open", Epoch: op.Epoch, At: d.v.Wall})
-	d.s.record(Event{
+	d.record(Event{
 		At: d.v.Wall, Epoch: op.Epoch, Kind: string(op.Kind), Node: op.To, From: op.From,
 		Reason: op.Reason, Took: max(0, d.v.Wall.Sub(op.Began)).Round(time.Millisecond), Steps: op.Steps,
 	})
@@ -309,4 +309,12 @@ func (d *decision) open(r pgcluster.Report) {
 // lead orders id to be primary.
 func (d *decision) lead(id pgcluster.NodeID, sync pgcluster.SyncSet, barrier, open bool) {
 	d.order(pgcluster.Order{Node: id, Kind: pgcluster.OrderLead, Sync: sync, SyncSeq: d.s.Sync.Seq, Barrier: barrier, Open: open})
+}
+
+// record appends to the history, which forgets the oldest events.
+func (d *decision) record(e Event) {
+	d.s.History = append(d.s.History, e)
+	if over := len(d.s.History) - maxHistory; over > 0 {
+		d.s.History = slices.Delete(d.s.History, 0, over)
+	}
 }

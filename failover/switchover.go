@@ -92,7 +92,7 @@ func (d *decision) checkpoint() {
 }
 
 func (d *decision) abort(reason string) {
-	d.s.record(Event{
+	d.record(Event{
 		At: d.v.Wall, Epoch: d.s.Primary.Epoch, Kind: "aborted", Node: d.s.Op.To, From: d.s.Op.From,
 		Reason: reason, Took: max(0, d.v.Wall.Sub(d.s.Op.Began)).Round(time.Millisecond), Steps: d.s.Op.Steps,
 	})
