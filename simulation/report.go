@@ -98,8 +98,8 @@ func (s *Session) report(ctx context.Context) (Report, error) {
 		kinds []kind
 	}{
 		{"treatments", s.load, []kind{kindNew, kindReturning}},
-		{"  of new units", s.load, []kind{kindNew}},
-		{"  of returning units", s.load, []kind{kindReturning}},
+		{"treatments, new units", s.load, []kind{kindNew}},
+		{"treatments, returning units", s.load, []kind{kindReturning}},
 		{"exposures", s.load, []kind{kindExposure}},
 		{"purchases", s.load, []kind{kindPurchase}},
 		{floorStream, s.floor, []kind{kindPing}},

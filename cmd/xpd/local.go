@@ -52,6 +52,9 @@ func (c *localCmd) Run(ctx context.Context, s streams) error {
 		fmt.Fprintf(s.out, "The cluster's data is in %s.\n", cluster.Dir())
 	}
 	err = c.serve(ctx, cluster, s)
+	if _, taken := errors.AsType[*localcluster.PortError](err); taken {
+		return err // nothing was started
+	}
 	if stopErr := stopCluster(context.WithoutCancel(ctx), cluster, s.err); err == nil {
 		err = stopErr
 	}

@@ -56,7 +56,7 @@ func Open(o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	members, err := recordedMembers(dir, o)
+	members, err := chooseMembers(dir, o)
 	if err != nil {
 		return nil, errors.Join(err, held.Close())
 	}
@@ -115,6 +115,9 @@ func (c *Cluster) Guard(ctx context.Context) (context.Context, context.CancelFun
 // somebody else uses a port of the cluster.
 func (c *Cluster) Start() error {
 	if err := c.checkPorts(); err != nil {
+		return err
+	}
+	if err := c.recordMembers(); err != nil {
 		return err
 	}
 	for _, m := range c.members {

@@ -168,6 +168,14 @@ func TestStart_namesThePortInUse(t *testing.T) {
 	}
 	defer ln.Close()
 	err = c.Start()
+	if err := c.lock.Close(); err != nil {
+		t.Fatal(err)
+	}
+	o := c.o
+	o.BasePort = 9701
+	if again, err := Open(o); err != nil || again.Members()[0].HTTPPort != 9701 {
+		t.Errorf("Open() with other ports after a start that failed = %v", err)
+	}
 	taken, ok := errors.AsType[*PortError](err)
 	if !ok || taken.Port != port || taken.Node != "n1" || taken.Use != "Raft" || !strings.Contains(err.Error(), "--base-port") {
 		t.Errorf("Start() = %v, want a PortError for port %d that names the flag", err, port)
@@ -196,6 +204,9 @@ func TestOpen_keepsWhatAUsedFolderHas(t *testing.T) {
 	want := "n1=127.0.0.1:9301:9401:6501,n2=127.0.0.1:9302:9402:6502,n3=127.0.0.1:9303:9403:6503"
 	if got := definition(first.Members()); got != want {
 		t.Errorf("members %s, want %s", got, want)
+	}
+	if err := first.recordMembers(); err != nil { // as Start does
+		t.Fatal(err)
 	}
 	if got := strings.Join(first.URLs(), " "); got != "http://127.0.0.1:9301 http://127.0.0.1:9302 http://127.0.0.1:9303" {
 		t.Errorf("URLs() = %s", got)

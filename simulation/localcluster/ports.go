@@ -80,9 +80,9 @@ func freePorts(nodes int) ([]pgcluster.Member, error) {
 	return nil, errors.New("found no free ports")
 }
 
-// recordedMembers returns the nodes of a used folder, or chooses and records those
-// of a new one: the addresses are part of what Raft has stored.
-func recordedMembers(dir string, o Options) ([]pgcluster.Member, error) {
+// chooseMembers returns the nodes of a used folder, whose addresses are part of what
+// Raft has stored, or chooses those of a new one.
+func chooseMembers(dir string, o Options) ([]pgcluster.Member, error) {
 	path := filepath.Join(dir, membersFile)
 	text, err := os.ReadFile(path)
 	switch {
@@ -98,19 +98,19 @@ func recordedMembers(dir string, o Options) ([]pgcluster.Member, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("the cluster's nodes: %w", err)
 	}
-	var members []pgcluster.Member
 	if o.BasePort == 0 {
-		members, err = freePorts(o.Nodes)
-	} else {
-		members, err = Ports(o.BasePort, o.Nodes)
+		return freePorts(o.Nodes)
 	}
-	if err != nil {
-		return nil, err
+	return Ports(o.BasePort, o.Nodes)
+}
+
+// recordMembers makes the nodes those of the folder for good.
+func (c *Cluster) recordMembers() error {
+	path := filepath.Join(c.dir, membersFile)
+	if err := os.WriteFile(path, []byte(definition(c.members)+"\n"), 0o644); err != nil { //nolint:gosec // for people to read
+		return fmt.Errorf("record the cluster's nodes: %w", err)
 	}
-	if err := os.WriteFile(path, []byte(definition(members)+"\n"), 0o644); err != nil { //nolint:gosec // for people to read
-		return nil, fmt.Errorf("record the cluster's nodes: %w", err)
-	}
-	return members, nil
+	return nil
 }
 
 // definition is the value of xpd's --cluster.
