@@ -117,13 +117,9 @@ func (im *assignmentImport) result() experiment.ImportResult {
 	}
 }
 
-// probeSQL has the rows of a batch looked up by their keys. The planner would rather
-// read all assignments while there are a few million, once per batch.
-const probeSQL = `
-SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)`
-
 func (im *assignmentImport) run(ctx context.Context, tx pgx.Tx) error {
-	if _, err := tx.Exec(ctx, probeSQL); err != nil {
+	// The rows of a batch are looked up by their keys, however large the tables are.
+	if _, err := tx.Exec(ctx, byKeySQL); err != nil {
 		return fmt.Errorf("set up the planner: %w", err)
 	}
 	if err := im.readTarget(ctx, tx); err != nil {
@@ -213,6 +209,10 @@ func (im *assignmentImport) load(ctx context.Context, tx pgx.Tx) error {
 	columns := []string{"row", "unit_key", "unit_id", "treatment", "assigned_at"}
 	if _, err := tx.CopyFrom(ctx, pgx.Identifier{"import_assignment"}, columns, pgx.CopyFromRows(known)); err != nil {
 		return fmt.Errorf("copy the batch: %w", err)
+	}
+	// Without, the planner takes the batch for a handful of rows.
+	if _, err := tx.Exec(ctx, "ANALYZE import_assignment"); err != nil {
+		return fmt.Errorf("analyse the batch: %w", err)
 	}
 	return nil
 }
