@@ -71,10 +71,10 @@ func (r Report) Pauses() []Pause {
 
 // WritePauses prints the summary of the pauses for people.
 func (r Report) WritePauses(w io.Writer) error {
-	rows := []string{"\trounds\tp50\tmax"}
+	rows := []string{"\trounds\tp50\tmax\ttarget"}
 	for _, p := range r.Pauses() {
-		rows = append(rows, fmt.Sprintf("%s\t%d\t%d ms\t%d ms", p.Name, p.Rounds,
-			time.Duration(p.P50).Milliseconds(), time.Duration(p.Max).Milliseconds()))
+		rows = append(rows, fmt.Sprintf("%s\t%d\t%s\t%s\t≤ %s",
+			p.Name, p.Rounds, wholeMillis(p.P50), wholeMillis(p.Max), wholeMillis(targetPause(p.Name))))
 	}
 	var b strings.Builder
 	table(&b, "Pauses in writes", rows...)

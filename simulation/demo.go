@@ -51,6 +51,22 @@ const (
 	nameSwitchover = "switchover"
 )
 
+// targetPause is how long a disturbance should make writes pause at most, 0 if
+// nobody has said.
+func targetPause(name string) Millis {
+	switch name {
+	case nameKill, nameSwitchover:
+		return Millis(time.Second)
+	case nameLoss:
+		return Millis(3 * time.Second)
+	}
+	return 0
+}
+
+// targetAboveFloor is by how much the p99.9 of treatments outside disturbances may
+// exceed that of empty requests.
+const targetAboveFloor = Millis(10 * time.Millisecond)
+
 func killPostgres(ctx context.Context, s *Session) error {
 	return s.Disturb(ctx, nameKill, func(ctx context.Context) error {
 		primary, err := s.Cluster.Primary(ctx)

@@ -24,6 +24,7 @@ type Report struct {
 	TornUnits  int             `json:"torn_units"`
 	Audits     []NodeAudit     `json:"nodes"`
 	Latency    []StreamLatency `json:"latency"`
+	AboveFloor Millis          `json:"p999_above_floor_ms"` // of treatments outside the disturbances
 	Allocation []Allocation    `json:"allocation"`
 	Complaints []string        `json:"complaints,omitempty"` // the first of what is wrong, in words
 }
@@ -108,6 +109,7 @@ func (s *Session) report(ctx context.Context) (Report, error) {
 		l.Outside, l.During = stream.from.latency.split(s.measured, s.windows(), stream.kinds...)
 		r.Latency = append(r.Latency, l)
 	}
+	r.AboveFloor = r.Latency[0].Outside.P999 - r.Latency[len(r.Latency)-1].Outside.P999
 	return r, nil
 }
 

@@ -50,6 +50,7 @@ type Disturbance struct {
 	Name   string           `json:"name"`
 	At     Millis           `json:"at_ms"`    // since the load began
 	Pause  Millis           `json:"pause_ms"` // longest time without an acknowledged new assignment
+	Target Millis           `json:"target_ms,omitempty"`
 	From   pgcluster.NodeID `json:"primary_before"`
 	To     pgcluster.NodeID `json:"primary_after"`
 	Healed Millis           `json:"healed_after_ms"` // until the next loss of a node would be survived
@@ -138,7 +139,7 @@ func (s *Session) Disturb(ctx context.Context, name string, steps func(context.C
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	d := Disturbance{
-		Name: name, At: Millis(from.Sub(s.start)), From: before, To: after,
+		Name: name, At: Millis(from.Sub(s.start)), From: before, To: after, Target: targetPause(name),
 		Healed: Millis(healed.Sub(from)), Pause: Millis(s.journal.longestPause(from, time.Now())),
 		window: window{from: from, to: healed.Add(aftermath)},
 	}

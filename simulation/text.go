@@ -40,10 +40,10 @@ func table(b *strings.Builder, title string, rows ...string) {
 }
 
 func (r Report) writeDisturbances(b *strings.Builder) {
-	rows := []string{"\tpause in writes\tprimary\thealed after"}
+	rows := []string{"\tpause in writes\ttarget\tprimary\thealed after"}
 	for _, d := range r.Disturbances {
-		rows = append(rows, fmt.Sprintf("%s\t%d ms\t%s → %s\t%.1f s",
-			d.Name, time.Duration(d.Pause).Milliseconds(), d.From, d.To, time.Duration(d.Healed).Seconds()))
+		rows = append(rows, fmt.Sprintf("%s\t%s\t≤ %s\t%s → %s\t%.1f s",
+			d.Name, wholeMillis(d.Pause), wholeMillis(d.Target), d.From, d.To, time.Duration(d.Healed).Seconds()))
 	}
 	table(b, "Disturbances", rows...)
 }
@@ -89,7 +89,11 @@ func (r Report) writeLatency(b *strings.Builder) {
 		}
 		table(b, part.title, rows...)
 	}
+	fmt.Fprintf(b, "\nOutside the disturbances the p99.9 of treatments is %s ms above the floor; the target is at most %s.\n",
+		r.AboveFloor, targetAboveFloor)
 }
+
+func wholeMillis(m Millis) string { return fmt.Sprintf("%d ms", time.Duration(m).Milliseconds()) }
 
 // String shows milliseconds with one decimal.
 func (m Millis) String() string {
