@@ -1,0 +1,317 @@
+package netns_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/simulation/netns"
+)
+
+const (
+	patience = 20 * time.Second
+	pace     = 10 * time.Millisecond
+	udpPort  = 7000
+	cutPort  = 7001
+	orphans  = "XPD_TEST_ORPHANED_NETWORK" // set in a process that is to die with a network
+)
+
+// requireNetns skips the test where there are no network namespaces.
+func requireNetns(t *testing.T) {
+	t.Helper()
+	if err := netns.Probe(t.Context()); err != nil {
+		t.Skip(err)
+	}
+}
+
+// network returns hosts for one test.
+func network(t *testing.T, hosts int) *netns.Network {
+	t.Helper()
+	requireNetns(t)
+	n, err := netns.New(t.Context(), hosts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// A process has one network at a time, so none of these tests is parallel.
+
+func TestNetwork_cutsWhatItIsTold(t *testing.T) { //nolint:paralleltest // see above
+	n := network(t, 3)
+	sockets := map[pgcluster.NodeID]*net.UDPConn{}
+	for _, h := range n.Hosts() {
+		sockets[h.ID] = listenOn(t, h)
+	}
+	everybody := []string{"n1>n2", "n1>n3", "n2>n1", "n2>n3", "n3>n1", "n3>n2"}
+	tests := []struct {
+		name string
+		cut  func(context.Context) error
+		lost []string
+	}{
+		{"nothing", func(context.Context) error { return nil }, nil},
+		{"a link", func(ctx context.Context) error { return n.Cut(ctx, "n1", "n2") }, []string{"n1>n2", "n2>n1"}},
+		{"one direction of a link", func(ctx context.Context) error { return n.CutOneWay(ctx, "n1", "n2") }, []string{"n1>n2"}},
+		{"all that a host sends", func(ctx context.Context) error { return n.CutOneWay(ctx, "n3", "n1", "n2") }, []string{"n3>n1", "n3>n2"}},
+		{"a host", func(ctx context.Context) error { return n.Isolate(ctx, "n2") }, []string{"n1>n2", "n2>n1", "n2>n3", "n3>n2"}},
+		{"a TCP port, which leaves the rest alone", func(ctx context.Context) error { return n.CutPort(ctx, "n1", udpPort) }, nil},
+	}
+	for _, tt := range tests { //nolint:paralleltest // see above
+		t.Run(tt.name, func(t *testing.T) {
+			// Known addresses, so that no packet waits for one until after the cut.
+			exchange(t, n, sockets, "before")
+			if err := tt.cut(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			sendAll(t, n, sockets, "cut")
+			if err := n.Heal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			// Packets of one sender arrive in order: what is missing once a later one
+			// is there was dropped.
+			got := exchange(t, n, sockets, "healed")
+			want := slices.DeleteFunc(slices.Clone(everybody), func(p string) bool { return slices.Contains(tt.lost, p) })
+			if diff := cmp.Diff(want, got["cut"]); diff != "" {
+				t.Errorf("arrived while cut (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestNetwork_refusesHostsThatItHasNot(t *testing.T) { //nolint:paralleltest // see above
+	n := network(t, 1)
+	for name, err := range map[string]error{
+		"Cut": n.Cut(t.Context(), "n1", "n2"), "CutOneWay": n.CutOneWay(t.Context(), "n2", "n1"),
+		"CutPort": n.CutPort(t.Context(), "n2", 1), "Unplug": n.Unplug(t.Context(), "n2"),
+	} {
+		if err == nil {
+			t.Errorf("%s of an unknown host = nil, want an error", name)
+		}
+	}
+	if _, err := netns.New(t.Context(), 1); err == nil {
+		t.Error("a second network of one process was made")
+	}
+}
+
+func TestNetwork_cutPort(t *testing.T) { //nolint:paralleltest // see above
+	n := network(t, 2)
+	server, client := n.Hosts()[0], n.Hosts()[1]
+	var ln net.Listener
+	onHost(t, server, func() (err error) {
+		ln, err = net.Listen("tcp", net.JoinHostPort(server.Address, strconv.Itoa(cutPort))) //nolint:noctx // returns at once
+		return err
+	})
+	defer ln.Close()
+	dial := func(h *netns.Host) error {
+		try := func() error {
+			conn, err := net.DialTimeout("tcp", ln.Addr().String(), 200*time.Millisecond)
+			if err != nil {
+				return err
+			}
+			return conn.Close()
+		}
+		if h == nil {
+			return try()
+		}
+		var failed error
+		onHost(t, *h, func() error { failed = try(); return nil })
+		return failed
+	}
+	if err := dial(&client); err != nil {
+		t.Errorf("before the cut: %v", err)
+	}
+	if err := n.CutPort(t.Context(), server.ID, cutPort); err != nil {
+		t.Fatal(err)
+	}
+	if err := dial(&client); err == nil {
+		t.Error("the port of a host is reached although it is cut")
+	}
+	if err := dial(nil); err != nil {
+		t.Errorf("this process does not reach a host whose port is cut for others: %v", err)
+	}
+	if err := n.Unplug(t.Context(), server.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := dial(nil); err == nil {
+		t.Error("this process reaches a host that is unplugged")
+	}
+}
+
+// TestNetwork_goesWithItsProcess kills a process that has a network in which
+// something runs.
+func TestNetwork_goesWithItsProcess(t *testing.T) { //nolint:paralleltest // see above
+	if os.Getenv(orphans) != "" {
+		beOrphaned(t)
+		return
+	}
+	requireNetns(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), orphans+"=1")
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	inside := ""
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		if _, pid, ok := strings.Cut(lines.Text(), "inside: "); ok {
+			inside = pid
+			break
+		}
+	}
+	if inside == "" {
+		t.Error("the other process made no network")
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	name := "xpd" + strconv.Itoa(cmd.Process.Pid)
+	gone := func() bool {
+		left, err := filepath.Glob("/run/netns/" + name + "-*")
+		_, bridge := os.Stat("/sys/class/net/" + name)
+		_, process := os.Stat("/proc/" + inside)
+		return err == nil && len(left) == 0 && errors.Is(bridge, fs.ErrNotExist) && errors.Is(process, fs.ErrNotExist)
+	}
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	for !gone() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("network %s outlived its process", name)
+		case <-tick.C:
+		}
+	}
+}
+
+// beOrphaned makes a network, starts something in it and waits to be killed.
+func beOrphaned(t *testing.T) {
+	t.Helper()
+	n, err := netns.New(t.Context(), 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := append(n.Hosts()[0].Command(), "tail", "-f", "/dev/null")
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Printf("inside: %d\n", cmd.Process.Pid) //nolint:forbidigo // the other process reads it
+	_ = cmd.Wait()
+}
+
+// onHost runs f with its sockets on h.
+func onHost(t *testing.T, h netns.Host, f func() error) {
+	t.Helper()
+	space := strings.TrimPrefix(h.Command()[1], "--net=")
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		done <- func() error {
+			back, err := os.Open("/proc/thread-self/ns/net")
+			if err != nil {
+				return err
+			}
+			defer back.Close()
+			there, err := os.Open(space)
+			if err != nil {
+				return err
+			}
+			defer there.Close()
+			if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+				return err
+			}
+			err = f()
+			if err := unix.Setns(int(back.Fd()), unix.CLONE_NEWNET); err != nil {
+				panic(err) // the thread must not run anything else
+			}
+			runtime.UnlockOSThread()
+			return err
+		}()
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func listenOn(t *testing.T, h netns.Host) *net.UDPConn {
+	t.Helper()
+	var conn *net.UDPConn
+	onHost(t, h, func() (err error) {
+		conn, err = net.ListenUDP("udp4", &net.UDPAddr{IP: net.ParseIP(h.Address), Port: udpPort})
+		return err
+	})
+	t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// sendAll sends a datagram from each host to each other.
+func sendAll(t *testing.T, n *netns.Network, sockets map[pgcluster.NodeID]*net.UDPConn, word string) {
+	t.Helper()
+	for _, from := range n.Hosts() {
+		for _, to := range n.Hosts() {
+			if from.ID == to.ID {
+				continue
+			}
+			text := fmt.Sprintf("%s %s>%s", word, from.ID, to.ID)
+			if _, err := sockets[from.ID].WriteToUDP([]byte(text), &net.UDPAddr{IP: net.ParseIP(to.Address), Port: udpPort}); err != nil {
+				t.Fatalf("send %s: %v", text, err)
+			}
+		}
+	}
+}
+
+// exchange sends a datagram from each host to each other and returns, when all of
+// them have arrived, what arrived until then by its word.
+func exchange(t *testing.T, n *netns.Network, sockets map[pgcluster.NodeID]*net.UDPConn, word string) map[string][]string {
+	t.Helper()
+	sendAll(t, n, sockets, word)
+	got := map[string][]string{}
+	for _, h := range n.Hosts() {
+		conn := sockets[h.ID]
+		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		buf := make([]byte, 100)
+		for missing := len(n.Hosts()) - 1; missing > 0; {
+			size, _, err := conn.ReadFromUDP(buf)
+			if err != nil {
+				t.Fatalf("%s waits for %d more datagrams: %v", h.ID, missing, err)
+			}
+			said, pair, _ := strings.Cut(string(buf[:size]), " ")
+			got[said] = append(got[said], pair)
+			if said == word {
+				missing--
+			}
+		}
+	}
+	for _, pairs := range got {
+		slices.Sort(pairs)
+	}
+	return got
+}
