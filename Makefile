@@ -60,6 +60,10 @@ test: deps ## vet, then every test with the race detector, on real PostgreSQL
 test-short: deps ## the tests that are quick, without the race detector
 	$(REACHABLE) go test -tags=e2e -short -timeout 10m ./...
 
+.PHONY: simulate
+simulate: ## play seeded histories of cluster control in a model; SEEDS=100000 FIRST=0 to choose
+	GOGC=400 go test ./failover/failovertest -run '^TestHistories$$' -count=1 -timeout 0 -v -seeds=$(or $(SEEDS),100000) -first=$(or $(FIRST),0)
+
 .PHONY: lint
 lint: ## lint and check the formatting; builds the linter on first use
 	@scripts/install-tool.sh '$(TOOLS)' github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT)

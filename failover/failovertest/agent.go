@@ -242,7 +242,7 @@ func (n *node) beLed(o pgcluster.Order) {
 	}
 	if o.Open && p.open != epoch {
 		n.c.checkOpen(n, epoch)
-		p.open = epoch
+		p.open, p.locked = epoch, false
 		n.c.logf("%s is open in epoch %d", n.id, epoch)
 		n.publish()
 	}

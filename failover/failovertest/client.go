@@ -1,27 +1,122 @@
 package failovertest
 
-import "github.com/xpd-platform/xpd/failover"
+import (
+	"time"
+
+	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// session is a pool's connection to a PostgreSQL. It lives as long as the server,
+// through a promotion too.
+type session struct {
+	life     int                // of the server
+	timeline pgcluster.Timeline // of the primary that it was opened on; 0 on a standby
+	epoch    uint64             // the last that its node was known to be open in by then
+	cut      bool               // its pool went on to another target
+}
+
+// serves is what the pool asks of a session: see the method of that name there.
+func (s *session) serves(st failover.State) bool {
+	if s.timeline == 0 {
+		return s.epoch < st.Primary.Epoch
+	}
+	return s.timeline == st.Lineage.Current()
+}
 
 // write is one client: it asks some node who is open, however old its answer, and
-// writes there. PostgreSQL lets it in unless the agent has closed it.
+// writes there over that node's pool. PostgreSQL itself does not refuse: the pool's
+// sessions may write as soon as it is a primary.
 func (c *cluster) write() {
 	from := c.any()
-	s := from.replica.Primary
-	if !from.alive() || s.Access != failover.AccessOpen {
+	st := from.replica
+	if !from.alive() || st.Primary.Access != failover.AccessOpen {
 		return
 	}
-	n := c.nodeOf(s.Node)
+	n := c.nodeOf(st.Primary.Node)
+	if n != from && !c.talk(from, n) {
+		return
+	}
+	s := from.session(n)
+	if s == nil {
+		return
+	}
+	if !s.serves(st) {
+		from.sessions[n.i] = nil
+		return
+	}
 	p := &n.pg
-	if (n != from && !c.talk(from, n)) || !p.running() || p.standby || p.stopping > 0 || p.open == 0 {
+	if p.standby || p.stopping > 0 {
 		return
 	}
 	c.commits++
-	epoch := n.led
-	life := p.life
-	lsn := p.end() + 1
+	epoch, life, lsn := n.led, p.life, p.end()+1
 	n.commit(c.commits, func() {
-		if p.life == life {
+		if p.life == life && !s.cut {
 			c.acknowledged(n, epoch, p.wal[lsn-1])
 		}
 	})
+}
+
+// session returns the live session of n's pool to a node, or a new one, or nil.
+func (n *node) session(to *node) *session {
+	s := n.sessions[to.i]
+	if s != nil && s.life == to.pg.life {
+		return s
+	}
+	n.sessions[to.i] = nil
+	p := &to.pg
+	if (n != to && !n.c.talk(n, to)) || !p.running() || p.stopping > 0 || p.locked {
+		return nil
+	}
+	s = &session{life: p.life, epoch: n.openIn[to.i]}
+	if !p.standby {
+		s.timeline = p.lineage.Current()
+	}
+	n.sessions[to.i] = s
+	return s
+}
+
+// tend keeps the pool's sessions warm, to standbys too, and ends one now and then.
+func (n *node) tend() {
+	for _, to := range n.c.nodes {
+		if !n.alive() {
+			continue
+		}
+		if n.c.chance(20) {
+			n.sessions[to.i] = nil
+		}
+		n.session(to)
+	}
+}
+
+// retarget points the pool to the primary of the state that n has applied.
+func (n *node) retarget(old, now failover.Primary) {
+	if now.Access == failover.AccessOpen {
+		n.openIn[n.c.nodeOf(now.Node).i] = now.Epoch
+	}
+	if was := n.c.nodeOf(old.Node); was != nil && (old.Node != now.Node || old.Epoch != now.Epoch) {
+		if s := n.sessions[was.i]; s != nil {
+			s.cut = true
+			n.sessions[was.i] = nil
+		}
+	}
+}
+
+// forgetPool is the end of n's pool: what its clients wait for, they never hear.
+func (n *node) forgetPool() {
+	for i, s := range n.sessions {
+		if s != nil {
+			s.cut = true
+		}
+		n.sessions[i], n.openIn[i] = nil, 0
+	}
+}
+
+// lag is how much longer WAL and the answers to it take on the way to n.
+func (n *node) lag() time.Duration {
+	if n.c.now >= n.lagUntil {
+		return 0
+	}
+	return n.c.between(0, n.lagMost)
 }

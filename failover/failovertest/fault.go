@@ -20,7 +20,7 @@ func (c *cluster) nextFault() {
 }
 
 func (c *cluster) fault(n *node) {
-	switch c.rng.IntN(16) {
+	switch c.rng.IntN(21) {
 	case 0, 1:
 		n.killPostgres()
 	case 2, 3:
@@ -45,6 +45,17 @@ func (c *cluster) fault(n *node) {
 	case 14, 15:
 		if p := c.nodeOf(c.raft.state.Primary.Node); p != nil {
 			c.hurt(p)
+		}
+	case 16, 17, 18:
+		n.lagUntil, n.lagMost = c.now+c.between(time.Second, 10*time.Second), c.between(20*time.Millisecond, 2*time.Second)
+		c.logf("%s gets WAL up to %s late until %s", n.id, n.lagMost.Round(time.Millisecond), n.lagUntil.Round(time.Millisecond))
+	case 19:
+		n.behind = c.now + c.between(time.Second, 8*time.Second)
+		c.logf("%s hears nothing of Raft's log until %s", n.id, n.behind.Round(time.Millisecond))
+	case 20:
+		if r := n.pg.receiver; r != nil {
+			c.logf("%s: walreceiver dies", n.id)
+			r.loseReceiver()
 		}
 	}
 }
@@ -159,6 +170,6 @@ func (c *cluster) heal() {
 	c.healed = len(c.acked)
 	c.logf("no more faults")
 	for _, n := range c.nodes {
-		n.hang, n.slowUntil = false, 0
+		n.hang, n.slowUntil, n.lagUntil, n.behind = false, 0, 0, 0
 	}
 }

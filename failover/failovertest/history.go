@@ -1,7 +1,6 @@
 package failovertest
 
 import (
-	"container/heap"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -96,6 +95,7 @@ func newCluster(o Options) *cluster {
 	c.policy.MaxGap = 40
 	for i := range o.Nodes {
 		n := &node{c: c, i: i, id: pgcluster.NodeID(fmt.Sprintf("n%d", i+1)), up: true, xpd: true}
+		n.sessions, n.openIn = make([]*session, o.Nodes), make([]uint64, o.Nodes)
 		n.view = failover.View{
 			Reports:  map[pgcluster.NodeID]failover.Observation{},
 			Streamed: map[pgcluster.NodeID]time.Duration{},
@@ -118,6 +118,7 @@ func (c *cluster) bootstrap() {
 		c.every(90*time.Millisecond, 110*time.Millisecond, n.tick)
 		c.every(300*time.Millisecond, 600*time.Millisecond, n.heartbeat)
 		c.every(100*time.Millisecond, 300*time.Millisecond, n.catchUp)
+		c.every(250*time.Millisecond, time.Second, n.tend)
 	}
 	c.every(200*time.Millisecond, 400*time.Millisecond, c.elections)
 	c.elect()
@@ -149,7 +150,7 @@ func (c *cluster) any() *node { return c.nodes[c.rng.IntN(len(c.nodes))] }
 
 func (c *cluster) after(d time.Duration, f func()) {
 	c.events++
-	heap.Push(&c.queue, event{at: c.now + d, seq: c.events, run: f})
+	c.queue.push(event{at: c.now + d, seq: c.events, run: f})
 }
 
 func (c *cluster) every(lo, hi time.Duration, f func()) {
@@ -164,8 +165,8 @@ func (c *cluster) every(lo, hi time.Duration, f func()) {
 // runUntil runs events up to a time, or until done, which is asked now and then.
 func (c *cluster) runUntil(end time.Duration, done func() bool) {
 	asked := c.now
-	for c.err == nil && c.queue.Len() > 0 && c.queue[0].at <= end {
-		e, _ := heap.Pop(&c.queue).(event)
+	for c.err == nil && len(c.queue) > 0 && c.queue[0].at <= end {
+		e := c.queue.pop()
 		c.now = e.at
 		e.run()
 		if c.now-asked >= 500*time.Millisecond {
@@ -189,37 +190,4 @@ func (c *cluster) fail(format string, args ...any) {
 		c.err = fmt.Errorf("at %.3fs: %s", c.now.Seconds(), fmt.Sprintf(format, args...))
 		c.logf("FAILED: %v", c.err)
 	}
-}
-
-// event is something that will happen; seq keeps those of one moment in order.
-type event struct {
-	at  time.Duration
-	seq uint64
-	run func()
-}
-
-type queue []event
-
-// Len, Less, Swap, Push and Pop make a heap.
-func (q *queue) Len() int { return len(*q) }
-
-func (q *queue) Less(i, j int) bool {
-	a, b := &(*q)[i], &(*q)[j]
-	return a.at < b.at || (a.at == b.at && a.seq < b.seq)
-}
-
-func (q *queue) Swap(i, j int) { (*q)[i], (*q)[j] = (*q)[j], (*q)[i] }
-
-func (q *queue) Push(x any) {
-	if e, ok := x.(event); ok {
-		*q = append(*q, e)
-	}
-}
-
-func (q *queue) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	old[len(old)-1] = event{}
-	*q = old[:len(old)-1]
-	return e
 }

@@ -3,6 +3,11 @@ package failovertest_test
 import (
 	"bytes"
 	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,9 +18,9 @@ import (
 // -seed alone replays one history and prints its trace.
 var (
 	seed  = flag.Int64("seed", -1, "replay only this history, and print everything that happens in it")
-	seeds = flag.Int("seeds", 0, "play this many histories from -first on, instead of as many as fit -for")
+	seeds = flag.Uint64("seeds", 0, "play this many histories from -first on, instead of as many as fit -for")
 	first = flag.Uint64("first", 0, "seed of the first history")
-	limit = flag.Duration("for", 20*time.Second, "play histories for so long")
+	limit = flag.Duration("for", time.Minute, "play histories for so long, on one core")
 )
 
 func TestHistories(t *testing.T) {
@@ -24,44 +29,145 @@ func TestHistories(t *testing.T) {
 		replay(t, uint64(*seed))
 		return
 	}
-	began, played := time.Now(), 0
-	total := failovertest.Result{Operations: make(map[failover.Kind]int)}
-	if testing.Short() {
-		*limit /= 10
-	}
-	for s := *first; ; s++ {
-		if (*seeds > 0 && played == *seeds) || (*seeds == 0 && time.Since(began) > *limit) {
-			break
-		}
-		r, err := failovertest.Run(failovertest.Options{Seed: s, Nodes: nodes(s)})
-		if err != nil {
-			t.Errorf("seed %d, %d nodes: %v\nreplay: go test ./failover/failovertest -run TestHistories -seed=%d", s, nodes(s), err, s)
-			if !testing.Verbose() { // with -v the seeds that fail are listed
-				break
-			}
-		}
-		played++
-		total.Acked += r.Acked
-		total.Epochs += r.Epochs
-		total.Retries += r.Retries
-		total.Shrinks += r.Shrinks
-		total.Virtual += r.Virtual
-		for kind, n := range r.Operations {
-			total.Operations[kind] += n
+	r := newRun()
+	r.play()
+	if r.failed != nil {
+		t.Errorf("%s; it replays by\n\tgo test ./failover/failovertest -run TestHistories -seed=%d", r.failed.err, r.failed.seed)
+		if *seeds > 0 {
+			replay(t, r.failed.seed)
 		}
 	}
-	t.Logf("%d histories, %.1f/s: %d commits acknowledged, %d epochs, %d retries, %d shrinks in %s of virtual time; opened by %v",
-		played, float64(played)/time.Since(began).Seconds(), total.Acked, total.Epochs, total.Retries, total.Shrinks,
-		total.Virtual.Round(time.Second), total.Operations)
-	if played >= 50 && (total.Retries == 0 || total.Shrinks == 0 || total.Operations[failover.KindSwitchover] == 0) {
+	t.Log(r)
+	if r.played >= 100 && (r.Retries == 0 || r.Shrinks == 0 || r.Operations[failover.KindSwitchover] == 0) {
 		t.Error("no retry, no shrink or no switchover in all of it: the faults miss the rules")
 	}
 }
 
-// nodes makes every third history one of five nodes.
+// run plays histories until there are enough, on all cores, or until their time is
+// up, on one; or until one fails.
+type run struct {
+	began time.Time
+	stop  atomic.Bool
+
+	mu       sync.Mutex
+	next     uint64 // seed
+	underway map[uint64]struct{}
+	played   uint64
+	failed   *failure
+	failovertest.Result
+}
+
+type failure struct {
+	seed uint64
+	err  error
+}
+
+func newRun() *run {
+	if testing.Short() {
+		*limit /= 10
+	}
+	r := &run{began: time.Now(), next: *first, underway: make(map[uint64]struct{})}
+	r.Operations = make(map[failover.Kind]int)
+	return r
+}
+
+func (r *run) play() {
+	ended := make(chan struct{})
+	var progress sync.WaitGroup
+	if *seeds > 0 {
+		progress.Go(func() { r.tell(ended) })
+	}
+	var workers sync.WaitGroup
+	workers.Go(r.work)
+	for i := 1; *seeds > 0 && i < runtime.GOMAXPROCS(0); i++ {
+		workers.Go(r.work)
+	}
+	workers.Wait()
+	close(ended)
+	progress.Wait()
+}
+
+func (r *run) work() {
+	for !r.stop.Load() {
+		s := r.take()
+		if (*seeds > 0 && s-*first >= *seeds) || (*seeds == 0 && time.Since(r.began) > *limit) {
+			return
+		}
+		result, err := failovertest.Run(failovertest.Options{Seed: s, Nodes: nodes(s)})
+		r.add(s, result, err)
+	}
+}
+
+// take hands out the next seed.
+func (r *run) take() uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.next
+	r.next++
+	r.underway[s] = struct{}{}
+	return s
+}
+
+// add counts a history. Of those that fail, the one with the lowest seed is kept:
+// which worker is faster does not change what is reported.
+func (r *run) add(s uint64, h failovertest.Result, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.underway, s)
+	r.played++
+	if err != nil {
+		r.stop.Store(true)
+		if r.failed == nil || s < r.failed.seed {
+			r.failed = &failure{s, fmt.Errorf("seed %d, %d nodes: %w", s, nodes(s), err)}
+		}
+	}
+	r.Acked += h.Acked
+	r.Epochs += h.Epochs
+	r.Retries += h.Retries
+	r.Shrinks += h.Shrinks
+	r.Virtual += h.Virtual
+	for kind, n := range h.Operations {
+		r.Operations[kind] += n
+	}
+}
+
+// tell prints how far the run is, every ten seconds.
+func (r *run) tell(ended <-chan struct{}) {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-tick.C:
+		}
+		r.mu.Lock()
+		played, resume := r.played, r.next
+		for s := range r.underway {
+			resume = min(resume, s)
+		}
+		r.mu.Unlock()
+		rate := float64(played) / time.Since(r.began).Seconds()
+		left := time.Duration(float64(*seeds-played) / max(rate, 1) * float64(time.Second))
+		fmt.Fprintf(os.Stderr, "%d of %d histories, %.0f/s, %s to go; resume with FIRST=%d\n",
+			played, *seeds, rate, left.Round(time.Second), resume)
+	}
+}
+
+// String is the figures of a run that has ended.
+func (r *run) String() string {
+	return fmt.Sprintf("%d histories from seed %d on, %.0f/s: %d commits acknowledged, %d epochs, %d retries, %d shrinks in %s of virtual time; opened by %v",
+		r.played, *first, float64(r.played)/time.Since(r.began).Seconds(), r.Acked, r.Epochs, r.Retries, r.Shrinks,
+		r.Virtual.Round(time.Second), r.Operations)
+}
+
+// nodes makes most histories of three nodes, some of five, and a few of seven.
 func nodes(seed uint64) int {
-	if seed%3 == 2 {
+	switch seed % 8 {
+	case 2, 5:
 		return 5
+	case 7:
+		return 7
 	}
 	return 3
 }

@@ -17,6 +17,9 @@ type node struct {
 	pg        postgres
 	slowUntil time.Duration // reloads are slow
 	hang      bool          // the next promotion hangs
+	lagUntil  time.Duration // WAL arrives late
+	lagMost   time.Duration // by how much
+	behind    time.Duration // until then, a follower does not hear what Raft agreed on
 
 	// Durable state of the agent.
 	pledged  pgcluster.Stamp
@@ -47,6 +50,10 @@ type node struct {
 	index   uint64
 	leading uint64 // term that this node believes to lead; 0 if it does not
 	saving  bool
+
+	// The pool, by the number of the node that it connects to.
+	sessions []*session
+	openIn   []uint64 // the last epoch that the node was the open target of
 }
 
 type phaseKey struct {
@@ -73,6 +80,7 @@ func (n *node) forget() {
 	}
 	n.life++
 	n.accepted++
+	n.forgetPool()
 	n.order, n.busy, n.done, n.recloned, n.refused = pgcluster.Order{}, false, false, false, false
 	n.recruited, n.barrier, n.barrierAt, n.trying, n.leading, n.saving = 0, 0, 0, 0, 0, false
 }

@@ -36,6 +36,7 @@ type postgres struct {
 	names    pgcluster.SyncSet // in the configuration file
 	loaded   pgcluster.SyncSet // by the postmaster, and so by new processes
 	open     uint64            // epoch that clients are let in for
+	locked   bool              // pools cannot log in: what a crash made visible is not proved yet
 	upstream pgcluster.NodeID
 	key      bool // the password for the upstream is there
 
@@ -152,7 +153,7 @@ func (n *node) start() {
 	p := &n.pg
 	p.proc, p.clean, p.promoting, p.stopping, p.open = pgcluster.ProcessStarting, false, false, 0, 0
 	p.life++
-	p.loaded = p.names
+	p.loaded, p.locked = p.names, !p.standby
 	life := p.life
 	n.c.logf("%s starts PostgreSQL at %s, standby %t", n.id, p.position(), p.standby)
 	n.c.after(n.c.between(50*time.Millisecond, 600*time.Millisecond), func() {

@@ -75,7 +75,9 @@ func (n *node) barrierRaft(term uint64, life int) {
 
 // apply brings a replica up to date.
 func (n *node) apply() {
+	old := n.replica.Primary
 	n.replica, n.index = n.c.raft.state, n.c.raft.index
+	n.retarget(old, n.replica.Primary)
 	n.trackPhase()
 }
 
@@ -89,10 +91,18 @@ func (n *node) trackPhase() {
 	}
 }
 
+// hear applies what the leader has, unless n is far behind. A leader never is: its
+// barrier saw to that.
+func (n *node) hear(leader *node) {
+	if n.alive() && n.c.talk(leader, n) && (n.c.now >= n.behind || n.leading != 0) {
+		n.apply()
+	}
+}
+
 // catchUp is Raft's replication to a follower that missed something.
 func (n *node) catchUp() {
-	if n.alive() && n.c.raft.leader >= 0 && n.c.talk(n.c.nodes[n.c.raft.leader], n) {
-		n.apply()
+	if n.c.raft.leader >= 0 {
+		n.hear(n.c.nodes[n.c.raft.leader])
 	}
 }
 
@@ -104,11 +114,20 @@ func (n *node) tick() {
 	n.view.Now = n.c.now
 	n.view.Wall = time.Unix(0, 0).Add(n.c.now)
 	next, orders := failover.Step(n.replica, n.view, n.c.policy)
-	if reflect.DeepEqual(next, n.replica) {
+	if unchanged(n.replica, next) {
 		n.send(orders, pgcluster.Stamp{Term: n.leading, Index: n.index})
 		return
 	}
 	n.save(next, orders)
+}
+
+// unchanged compares two states. What only grows is compared by its length.
+func unchanged(a, b failover.State) bool {
+	if len(a.History) != len(b.History) || len(a.Epochs) != len(b.Epochs) {
+		return false
+	}
+	a.History, b.History, a.Epochs, b.Epochs = nil, nil, nil, nil
+	return reflect.DeepEqual(a, b)
 }
 
 // save is a compare-and-set; orders go out only after it succeeded.
@@ -145,9 +164,7 @@ func (n *node) commitState(base, term uint64, next failover.State) bool {
 	c.saved(prev, next)
 	for _, o := range c.nodes {
 		c.after(c.between(time.Millisecond, 40*time.Millisecond), func() {
-			if o.alive() && c.talk(n, o) {
-				o.apply()
-			}
+			o.hear(n)
 		})
 	}
 	return true

@@ -87,7 +87,12 @@ func (l *link) pump() {
 	l.busy = true
 	up := &l.up.pg
 	b := batch{wal: up.wal, lineage: up.lineage, epoch: l.up.led, cascaded: up.standby}
-	l.c.after(l.c.between(500*time.Microsecond, 12*time.Millisecond), func() { l.arrive(b) })
+	l.c.after(l.delay(), func() { l.arrive(b) })
+}
+
+// delay is the time of a message between the two ends.
+func (l *link) delay() time.Duration {
+	return l.c.between(500*time.Microsecond, 12*time.Millisecond) + l.down.lag()
 }
 
 // batch is WAL on its way, with what the walsender's node was when it left.
@@ -121,7 +126,7 @@ func (l *link) arrive(b batch) {
 		}
 	}
 	flushed := p.end()
-	l.c.after(l.c.between(500*time.Microsecond, 12*time.Millisecond), func() { l.answer(flushed) })
+	l.c.after(l.delay(), func() { l.answer(flushed) })
 }
 
 // adoptLineage takes over the history of the timeline that the WAL has come to.
