@@ -266,6 +266,7 @@ func TestStep_promotion(t *testing.T) {
 	t.Parallel()
 	n2 := chose("n2", "n3")
 	led := func(r *pgcluster.Report) { r.Followed, r.Pledged.Epoch, r.Receiver.Upstream = 2, 2, "n2" }
+	unreachable := func(r *pgcluster.Report) { r.Barrier, r.Senders = 0, nil }
 	runSteps(t, []stepCase{
 		{
 			name: "until it is promoted, the order is repeated and standbys are re-pointed", state: failing(failover.PhasePromote, n2),
@@ -292,6 +293,35 @@ func TestStep_promotion(t *testing.T) {
 				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
 				failover e3 recruit tried [n2]
 				> n3 recruit e3`,
+		},
+		{
+			name: "F25 no standby reaches it: the next epoch is recruited", state: failing(failover.PhaseBarrier, n2),
+			view: waited(see(promoted(unreachable), standby("n3", led)), 15*time.Second),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e3 recruit tried [n2]
+				> n2 recruit e3
+				> n3 recruit e3`,
+		},
+		{
+			name: "F25 a standby that catches up reaches it", state: failing(failover.PhaseBarrier, n2),
+			view: waited(see(promoted(unreachable, func(r *pgcluster.Report) {
+				r.Senders = []pgcluster.Sender{{Node: "n3"}}
+			}), standby("n3", led)), 15*time.Second),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 barrier n2 with ANY 1 (n3)
+				> n2 lead e2 ANY 1 (n3) barrier true open false
+				> n3 follow e2 n2`,
+		},
+		{
+			name: "F25 who is away reaches nobody", state: failing(failover.PhaseBarrier, n2),
+			view: waited(see(promoted(unreachable), standby("n3", stopped, led)), 15*time.Second),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 barrier n2 with ANY 1 (n3)
+				> n2 lead e2 ANY 1 (n3) barrier true open false
+				> n3 follow e2 n2`,
 		},
 		{
 			name: "F25 it dies before its barrier: the next epoch is recruited", state: failing(failover.PhaseBarrier, n2),
@@ -418,6 +448,13 @@ func TestStep_syncSet(t *testing.T) {
 			want: `
 				n1 open e1 ANY 1 (n2, n3) floor 1:0/A pending ANY 1 (n2) mark 0/0
 				> n1 lead e1 ANY 1 (n2) barrier true open true`,
+		},
+		{
+			name: "F1 PostgreSQL of a standby died: its agent waits to be told", state: steady(),
+			view: see(primary(), standby("n2"), standby("n3", crashed)),
+			want: `
+				n1 open e1 ANY 1 (n2, n3) floor 1:0/A
+				> n3 follow e1 n1`,
 		},
 		{
 			name: "F16 the last that k needs is lost: writes wait", state: with(steady(), func(s *failover.State) {

@@ -23,7 +23,8 @@ func (d *decision) follow(r, up pgcluster.Report) {
 		return
 	}
 	reclone := latest(r) != d.epoch() && d.strays(r) && !d.shares(r)
-	settled := r.Order.Kind == pgcluster.OrderFollow && r.Order.Stamp.Epoch == d.epoch() &&
+	// A server that died by itself stays down until its agent is told again.
+	settled := r.Process != pgcluster.ProcessCrashed && r.Order.Kind == pgcluster.OrderFollow && r.Order.Stamp.Epoch == d.epoch() &&
 		r.Order.Upstream == up.Node && r.Order.Timeline == up.Lineage.Current() && r.Order.Reclone == reclone
 	if !settled {
 		d.order(pgcluster.Order{Node: r.Node, Kind: pgcluster.OrderFollow, Upstream: up.Node, Lineage: up.Lineage, Reclone: reclone})

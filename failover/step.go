@@ -220,6 +220,9 @@ func (d *decision) barrier() {
 		return
 	case !ok:
 		return
+	case d.v.Now-d.v.PhaseSince >= d.p.PromoteWait && d.unreached(r):
+		d.retry(fmt.Sprintf("no standby reached %s within %s", op.To, d.p.PromoteWait))
+		return
 	}
 	if next, changed := d.syncFromSenders(r); changed {
 		d.setSync(next)
@@ -231,6 +234,23 @@ func (d *decision) barrier() {
 	}
 	d.lead(op.To, op.Sync, op.Sync.K > 0, false)
 	d.followers(r)
+}
+
+// unreached reports whether enough standbys run for the barrier of a new primary,
+// whose report is r, but too few get through to it: it hangs, or has no network.
+// A standby that catches up does get through.
+func (d *decision) unreached(r pgcluster.Report) bool {
+	running, through := 0, 0
+	for _, m := range d.s.Members {
+		if _, ok := d.v.standby(m.ID, d.p); ok && m.ID != r.Node {
+			running++
+		}
+		if _, ok := r.Sender(m.ID); ok {
+			through++
+		}
+	}
+	k := quorum(len(d.s.Members))
+	return through < k && running >= k
 }
 
 // setSync changes the rule that the new primary will have in force.

@@ -31,7 +31,7 @@ type Policy struct {
 	Heard       time.Duration // a standby that heard from the primary within this vouches for it
 	StandbyLost time.Duration // without streaming for so long, a standby leaves the sync set
 	RecruitWait time.Duration // how long standbys are waited for before the old primary is restarted instead
-	PromoteWait time.Duration // a promotion that takes longer has failed
+	PromoteWait time.Duration // a promotion that takes longer has failed, and so has a barrier that no standby reaches
 	StopWait    time.Duration // a switchover that takes longer to stop or catch up has failed
 	MaxGap      pgcluster.LSN // a standby further behind is not added to the sync set
 }
