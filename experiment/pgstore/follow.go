@@ -28,13 +28,12 @@ func (s *Store) definitions(ctx context.Context) (*experiment.Snapshot, error) {
 // refresh replaces the snapshot if it still is at the version that the caller
 // found to be out of date. Of many callers one loads, the others wait for it.
 func (s *Store) refresh(ctx context.Context, outdated int64) (*experiment.Snapshot, error) {
-	s.loading.Lock()
-	defer s.loading.Unlock()
+	if err := s.loading.take(ctx); err != nil {
+		return nil, err
+	}
+	defer s.loading.end()
 	if snap := s.snapshot.Load(); snap != nil && snap.Version() != outdated {
 		return snap, nil
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err // gave up while it waited
 	}
 	snap, err := s.load(ctx)
 	if err != nil {

@@ -30,11 +30,31 @@ import (
 // begins; one after the other they would keep new units out to the end of the file.
 //
 // Sending a batch again changes nothing; its rows are then Present. It returns an
-// *experiment.InvalidError if the experiment has no run that could take them.
+// *experiment.InvalidError if the experiment has no run that could take them, and
+// experiment.ErrOverloaded at once if too many batches wait for their turn.
 func (s *Store) ImportAssignments(ctx context.Context, in experiment.AssignmentImport) (experiment.ImportResult, error) {
-	if err := s.imported.wait(ctx); err != nil {
-		return experiment.ImportResult{}, err
+	select {
+	case s.imports <- struct{}{}:
+		defer func() { <-s.imports }()
+	default:
+		return experiment.ImportResult{}, fmt.Errorf("import assignments: %w", experiment.ErrOverloaded)
 	}
+	if err := s.importing.take(ctx); err != nil {
+		return experiment.ImportResult{}, fmt.Errorf("import assignments: %w", err)
+	}
+	defer s.importing.end()
+	if err := s.imported.wait(ctx); err != nil {
+		return experiment.ImportResult{}, fmt.Errorf("import assignments: %w", err)
+	}
+	result, err := s.importAssignments(ctx, in)
+	if err != nil {
+		return experiment.ImportResult{}, fmt.Errorf("import assignments: %w", err)
+	}
+	return result, nil
+}
+
+// importAssignments is ImportAssignments for who may begin at once.
+func (s *Store) importAssignments(ctx context.Context, in experiment.AssignmentImport) (experiment.ImportResult, error) {
 	var (
 		result  experiment.ImportResult
 		matters bool
@@ -51,13 +71,17 @@ func (s *Store) ImportAssignments(ctx context.Context, in experiment.AssignmentI
 		return !matters, nil
 	})
 	if err != nil {
-		return experiment.ImportResult{}, fmt.Errorf("import assignments: %w", err)
+		return experiment.ImportResult{}, err
 	}
 	if matters {
 		s.imported.begin(time.Since(start))
 	}
 	return result, nil
 }
+
+// maxImports bounds the batches of assignments that wait for their turn, one of
+// which is being stored.
+const maxImports = 16
 
 // maxBreather keeps one slow batch from stopping the next.
 const maxBreather = time.Second

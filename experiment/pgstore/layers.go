@@ -127,6 +127,10 @@ func (s *Store) CreateLayer(ctx context.Context, l experiment.Layer) (experiment
 // tells every node; this one answers from the new definitions before change
 // returns. fn may run again; done says that an earlier try has been committed.
 func (s *Store) change(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) (done bool, err error)) error {
+	if err := s.changing.take(ctx); err != nil {
+		return err
+	}
+	defer s.changing.end()
 	var version int64
 	err := s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {

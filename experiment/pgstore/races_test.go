@@ -241,6 +241,103 @@ func (d gated) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn)
 	}
 }
 
+// entering is a gated DB that tells when somebody waits at the gate.
+type entering struct {
+	gated
+	entered chan<- struct{}
+}
+
+func (d entering) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	select {
+	case d.entered <- struct{}{}:
+	default:
+	}
+	return d.gated.Do(ctx, fn)
+}
+
+// A request gives up in time though the definitions are being loaded by somebody
+// who has all the time in the world.
+func TestDefinitions_deadline(t *testing.T) {
+	t.Parallel()
+	o := options(newDB(t))
+	db, _ := o.DB.(pgtest.DB)
+	gate, entered := make(chan struct{}), make(chan struct{}, 1)
+	o.DB = entering{gated{db, gate}, entered}
+	s := start(t, o)
+	<-entered // Run loads the first definitions
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	answered := make(chan error, 1)
+	go func() {
+		_, err := s.Treatments(ctx, user(1), nil)
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Treatments() = %v, want DeadlineExceeded", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("Treatments() waits on, long after its deadline")
+	}
+	close(gate)
+}
+
+// counting is a DB that knows how much runs at a time.
+type counting struct {
+	pgtest.DB
+	running, most *atomic.Int64
+}
+
+func (d counting) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	n := d.running.Add(1)
+	defer d.running.Add(-1)
+	for most := d.most.Load(); n > most && !d.most.CompareAndSwap(most, n); most = d.most.Load() {
+	}
+	return d.DB.Do(ctx, fn)
+}
+
+// However many import at once, they leave the connections to everybody else.
+func TestImportAssignments_leavesConnections(t *testing.T) {
+	t.Parallel()
+	pool := newDB(t)
+	s := start(t, options(pool))
+	mustLayer(t, s, "page")
+	mustRun(t, s, half("button", "page", 0, 10000))
+	o := options(pool)
+	var running, most atomic.Int64
+	o.DB = counting{pgtest.DB{Pool: pool}, &running, &most}
+	s, err := pgstore.New(o) // does not run, so that nothing else uses the database
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stored, refused atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 60 {
+		wg.Go(func() {
+			_, err := s.ImportAssignments(t.Context(), experiment.AssignmentImport{
+				Experiment: "button", UnitType: "user",
+				Rows: []experiment.ImportedAssignment{{Unit: user(i), Treatment: "green"}},
+			})
+			switch {
+			case err == nil:
+				stored.Add(1)
+			case errors.Is(err, experiment.ErrOverloaded):
+				refused.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if most.Load() != 1 {
+		t.Errorf("%d connections were in use at a time, want 1", most.Load())
+	}
+	if got := count(t, pool, "SELECT count(*) FROM assignment"); int64(got) != stored.Load() || refused.Load() == 0 {
+		t.Errorf("%d stored, %d acknowledged, %d refused at once", got, stored.Load(), refused.Load())
+	}
+}
+
 // While the database stands still requests wait, a bounded number of them; the
 // others are refused at once. When it goes on, those that waited are answered.
 func TestRecord_overload(t *testing.T) {

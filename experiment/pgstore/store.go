@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -62,9 +61,14 @@ type Store struct {
 
 	snapshot atomic.Pointer[experiment.Snapshot]
 	checked  atomic.Pointer[time.Time] // when snapshot was last known to be current
-	loading  sync.Mutex                // held while a snapshot is loaded
+	loading  turn                      // of who loads a snapshot
 
-	imported breather // between two batches of imported assignments
+	// One change at a time: another would only hold a connection to wait for the
+	// definitions lock, and a few of them would leave none to anybody else.
+	changing  turn
+	importing turn          // of who imports assignments
+	imports   chan struct{} // taken by each import, also one that waits
+	imported  breather      // between two batches of imported assignments
 
 	lookups     *group[experiment.UnitKey, lookedUp]
 	assignments *group[enrolment, enrolled]
@@ -82,7 +86,8 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the cache of units: %w", err)
 	}
-	s := &Store{db: o.DB, listen: o.ListenConn, now: o.Now, log: o.Logger, cache: units}
+	s := &Store{db: o.DB, listen: o.ListenConn, now: o.Now, log: o.Logger, cache: units,
+		loading: newTurn(), changing: newTurn(), importing: newTurn(), imports: make(chan struct{}, maxImports)}
 	s.metrics = newMetrics(s, o.Registry)
 	limit := int64(o.MaxQueue)
 	s.lookups = newGroup(s, groupLookup, limit, s.lookUp)
