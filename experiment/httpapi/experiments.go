@@ -34,7 +34,7 @@ func (s *server) listExperiments(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) getExperiment(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyParam(r)
+	key, err := KeyParam(r)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (s *server) reviseExperiment(w http.ResponseWriter, r *http.Request) error 
 }
 
 func (s *server) decodeRevision(w http.ResponseWriter, r *http.Request) (experiment.Definition, error) {
-	key, err := keyParam(r)
+	key, err := KeyParam(r)
 	if err != nil {
 		return experiment.Definition{}, err
 	}
@@ -140,7 +140,7 @@ func archive() step { return step{to: experiment.StateArchived} }
 func (s *server) move(named func() step) func(http.ResponseWriter, *http.Request) error {
 	step := named()
 	return func(w http.ResponseWriter, r *http.Request) error {
-		key, err := keyParam(r)
+		key, err := KeyParam(r)
 		if err != nil {
 			return err
 		}
@@ -167,22 +167,24 @@ func (st step) taken(e experiment.Experiment, version int64) bool {
 	return e.State == st.to && (version == 0 || version == e.Version || version == e.Version-1)
 }
 
+// take takes the step from e, or from what somebody faster made of it; perhaps
+// that was this very request, sent twice.
 func (s *server) take(r *http.Request, st step, e experiment.Experiment, version int64) (experiment.Experiment, error) {
-	if version != 0 && version != e.Version {
-		return e, experiment.ErrConflict
+	for {
+		if version != 0 && version != e.Version {
+			return e, experiment.ErrConflict
+		}
+		if len(st.from) > 0 && !slices.Contains(st.from, e.State) {
+			return e, &experiment.TransitionError{From: e.State, To: st.to}
+		}
+		moved, err := s.Experiments.MoveExperiment(r.Context(), e.Key, st.to, e.Version)
+		if !errors.Is(err, experiment.ErrConflict) {
+			return moved, err
+		}
+		if e, err = s.Experiments.Experiment(r.Context(), e.Key); err != nil || st.taken(e, version) {
+			return e, err
+		}
 	}
-	if len(st.from) > 0 && !slices.Contains(st.from, e.State) {
-		return e, &experiment.TransitionError{From: e.State, To: st.to}
-	}
-	moved, err := s.Experiments.MoveExperiment(r.Context(), e.Key, st.to, e.Version)
-	if !errors.Is(err, experiment.ErrConflict) {
-		return moved, err
-	}
-	// Somebody was faster; perhaps it was this very request, sent twice.
-	if now, err := s.Experiments.Experiment(r.Context(), e.Key); err == nil && st.taken(now, version) {
-		return now, nil
-	}
-	return e, err
 }
 
 func writeExperiment(w http.ResponseWriter, status int, e experiment.Experiment) error {

@@ -250,6 +250,46 @@ func TestRepeats_overtaken(t *testing.T) {
 	}
 }
 
+// overtakenStore has somebody else revise an experiment just before each of the
+// first changes of its state.
+type overtakenStore struct {
+	*memStore
+	left *atomic.Int64
+}
+
+func (o overtakenStore) MoveExperiment(ctx context.Context, key string, to experiment.State, version int64) (experiment.Experiment, error) {
+	if o.left.Add(-1) >= 0 {
+		e, err := o.Experiment(ctx, key)
+		if err != nil {
+			return e, err
+		}
+		if _, err := o.ReviseExperiment(ctx, e.Definition, e.Version); err != nil {
+			return e, err
+		}
+	}
+	return o.memStore.MoveExperiment(ctx, key, to, version)
+}
+
+// A step that names no version is taken whatever else happens to the experiment.
+func TestStep_overtaken(t *testing.T) {
+	t.Parallel()
+	var left atomic.Int64
+	a := newAPI(t, func(o *httpapi.Options) {
+		store, _ := o.Experiments.(*memStore)
+		o.Experiments = overtakenStore{store, &left}
+	})
+	a.must(t, 201, "POST", "/v1/layers", `{"key":"checkout","unit_type":"user"}`)
+	a.must(t, 201, "POST", "/v1/experiments", buttonJSON)
+	left.Store(3)
+	if got := a.must(t, 200, "POST", "/v1/experiments/button/start", ""); got.Header.Get("ETag") != `"5"` {
+		t.Errorf("ETag after three revisions and the start = %s, want 5", got.Header.Get("ETag"))
+	}
+	left.Store(1)
+	a.must(t, 200, "POST", "/v1/experiments/button/pause", "", "If-Match", "*")
+	left.Store(1)
+	a.must(t, 412, "POST", "/v1/experiments/button/resume", "", "If-Match", `"7"`)
+}
+
 func TestCreated_says_where(t *testing.T) {
 	t.Parallel()
 	a := newAPI(t)

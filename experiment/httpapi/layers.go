@@ -42,7 +42,7 @@ func (s *server) listLayers(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) getLayer(w http.ResponseWriter, r *http.Request) error {
-	key, err := keyParam(r)
+	key, err := KeyParam(r)
 	if err != nil {
 		return err
 	}

@@ -212,9 +212,10 @@ func pathParam(r *http.Request, name string) (string, error) {
 	return plain, nil
 }
 
-// keyParam returns the key in the path. What PostgreSQL could not even compare is
-// the key of nothing.
-func keyParam(r *http.Request) (string, error) {
+// KeyParam returns the parameter key of the path, for routes here and in
+// Options.Extra. What PostgreSQL could not even compare is the key of nothing: an
+// experiment.ErrNotFound.
+func KeyParam(r *http.Request) (string, error) {
 	key, err := pathParam(r, "key")
 	if err != nil {
 		return "", err

@@ -29,7 +29,11 @@ type Reporter interface {
 func Routes(reporter Reporter, logger *slog.Logger) func(chi.Router) {
 	return func(r chi.Router) {
 		r.Get("/v1/experiments/{key}/report", problem.Handle(logger, httpapi.Classify, func(w http.ResponseWriter, req *http.Request) error {
-			found, err := reporter.Report(req.Context(), chi.URLParam(req, "key"))
+			key, err := httpapi.KeyParam(req)
+			if err != nil {
+				return err
+			}
+			found, err := reporter.Report(req.Context(), key)
 			if err != nil {
 				return err
 			}

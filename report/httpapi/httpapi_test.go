@@ -3,6 +3,7 @@ package httpapi_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -30,6 +31,8 @@ func (r reports) Report(_ context.Context, key string) (report.Report, error) {
 		return found, nil
 	case key == "draft":
 		return report.Report{}, fmt.Errorf("report: %w", &experiment.InvalidError{Field: "experiment", Reason: "has not run yet"})
+	case strings.ContainsRune(key, 0):
+		return report.Report{}, errors.New("PostgreSQL does not take this")
 	case key == "slow":
 		return report.Report{}, fmt.Errorf("report: %w", context.DeadlineExceeded)
 	}
@@ -58,6 +61,7 @@ func TestReport_status(t *testing.T) {
 	for key, want := range map[string]int{
 		"button": http.StatusOK, "draft": http.StatusUnprocessableEntity,
 		"nothing": http.StatusNotFound, "slow": http.StatusServiceUnavailable,
+		"%00": http.StatusNotFound, "%ff": http.StatusNotFound, "but%74on": http.StatusOK,
 	} {
 		if w := get(t, "/v1/experiments/"+key+"/report"); w.Code != want {
 			t.Errorf("report on %s: %d %s, want %d", key, w.Code, w.Body, want)
