@@ -100,9 +100,10 @@ type stopped struct {
 	lineage  pgcluster.Lineage
 }
 
-// inspect reads the data directory. Without one, the role is RoleNone.
+// inspect reads the data directory. Without one, the role is RoleNone; so it is
+// with half a rewind, which is neither what it was nor what it would become.
 func (a *Agent) inspect(ctx context.Context) (stopped, error) {
-	if !exists(a.p.data) {
+	if !exists(a.p.data) || exists(a.p.rewinding()) {
 		return stopped{role: pgcluster.RoleNone}, nil
 	}
 	c, err := a.readControl(ctx, a.p.data)

@@ -23,7 +23,12 @@
 //	diverged/  WAL that was set aside before a rewind, newest five
 //
 // data.init, data.clone and data.old are steps on the way; the next attempt
-// removes them.
+// removes them. While rewind.in-progress is there, data/ is half of one thing and
+// half of another: it counts as no data and is replaced by a clone.
+//
+// The agent's settings are its own: ALTER SYSTEM on one of them is undone as soon
+// as it is noticed, within about a tenth of a second for the rule of synchronous
+// commits, and logged as an error.
 //
 // # Why a pledge holds
 //

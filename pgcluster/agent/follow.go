@@ -59,9 +59,6 @@ func (a *Agent) followFromStopped(ctx context.Context, o pgcluster.Order) error 
 	if o.SystemID != "" && d.control.SystemID != o.SystemID {
 		return fmt.Errorf("%w: system id %s, ordered %s", pgcluster.ErrWrongSystem, d.control.SystemID, o.SystemID)
 	}
-	if exists(a.p.rewinding()) {
-		return a.clone(ctx, o) // half a rewind is no data directory
-	}
 	if d.role == pgcluster.RolePrimary {
 		return a.followAsFormerPrimary(ctx, o, d)
 	}

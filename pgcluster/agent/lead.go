@@ -114,6 +114,9 @@ func (a *Agent) promote(ctx context.Context, o pgcluster.Order) error {
 	if err != nil {
 		return err
 	}
+	if err := a.dropOverrides(ctx); err != nil {
+		return err
+	}
 	if err := a.awaitSetting(ctx, "synchronous_standby_names", names); err != nil {
 		return err
 	}
@@ -165,6 +168,9 @@ func (a *Agent) keepSync(ctx context.Context, names string, seq uint64) error {
 		if err != nil {
 			return err
 		}
+	}
+	if err := a.dropOverrides(ctx); err != nil {
+		return err
 	}
 	if err := a.awaitSetting(ctx, "synchronous_standby_names", names); err != nil {
 		return err

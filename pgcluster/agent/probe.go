@@ -125,6 +125,9 @@ func (a *Agent) publishObservation(o observation, generation uint64) {
 		}
 		r.LastError = ""
 	})
+	if a.order.Kind == pgcluster.OrderLead && a.report.Order.Done && !satisfied(a.order, a.report) {
+		a.wakeUp() // commits may not wait for whom they should
+	}
 }
 
 const observeSQL = `

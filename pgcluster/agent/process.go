@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -134,7 +134,7 @@ func (a *Agent) running() *server {
 // adopt looks for a server that runs on our data directory and takes it over.
 func (a *Agent) adopt(ctx context.Context) (bool, error) {
 	pid, err := readPID(a.p.postmasterPID())
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoPID) {
 		return false, nil
 	}
 	if err != nil {
@@ -153,19 +153,20 @@ func (a *Agent) adopt(ctx context.Context) (bool, error) {
 	return true, nil
 }
 
+// errNoPID is a file that does not name its server: PostgreSQL died, or the power
+// was cut, before it was written. Should a server have been about to write it, it
+// is an orphan.
+var errNoPID = errors.New("names no process")
+
 func readPID(path string) (int, error) {
-	f, err := os.Open(path)
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return 0, err
 	}
-	defer f.Close()
-	line, _, err := bufio.NewReader(f).ReadLine()
+	line, _, _ := strings.Cut(string(content), "\n")
+	pid, err := strconv.Atoi(line)
 	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", path, err)
-	}
-	pid, err := strconv.Atoi(string(line))
-	if err != nil {
-		return 0, fmt.Errorf("read %s: %w", path, err)
+		return 0, fmt.Errorf("%s: %w", path, errNoPID)
 	}
 	return pid, nil
 }

@@ -36,6 +36,10 @@ func (a *Agent) stopInOrder(ctx context.Context, o pgcluster.Order) error {
 	if err := a.stop(ctx, orderedStop); err != nil {
 		return err
 	}
+	// Before the pledge: nobody may be left who could acknowledge anything.
+	if err := a.killOrphans(ctx); err != nil {
+		return err
+	}
 	d, err := a.inspect(ctx)
 	if err != nil {
 		return err

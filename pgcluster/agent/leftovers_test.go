@@ -1,0 +1,79 @@
+package agent_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+// TestAgent_halfARewind has a node die while pg_rewind works on what was the
+// primary. What lies there is part old and part new: it must neither count as the
+// old primary's WAL nor start.
+func TestAgent_halfARewind(t *testing.T) {
+	t.Parallel()
+	nodes := initialized(t, 2, false)
+	n1 := nodes[0]
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 20)})
+	n1.end(false)
+	if err := os.WriteFile(filepath.Join(n1.o.Dir, "pg", "rewind.in-progress"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n1.start()
+	r := n1.await("a look at the data", func(r pgcluster.Report) bool { return r.Process != pgcluster.ProcessStarting })
+	if r.Role != pgcluster.RoleNone || r.PositionKnown {
+		t.Errorf("half a rewind is reported as role %q, position known: %v", r.Role, r.PositionKnown)
+	}
+	for i, o := range []pgcluster.Order{
+		{Kind: pgcluster.OrderRecruit, Stamp: stamp(3, 30)},
+		{Kind: pgcluster.OrderLead, Stamp: stamp(3, 31), Barrier: true},
+	} {
+		n1.submit(o)
+		r = n1.await("a refusal", func(r pgcluster.Report) bool {
+			return r.Order.Stamp == o.Stamp && (r.Order.Error != "" || r.Order.Done)
+		})
+		if r.Order.Done || r.Recruited == 3 || r.Running() {
+			t.Errorf("order %d: %s was carried out on half a rewind: %+v", i, o.Kind, r)
+		}
+	}
+}
+
+// TestAgent_unreadablePIDFile has a machine lose its power before the contents of
+// postmaster.pid reached the disk.
+func TestAgent_unreadablePIDFile(t *testing.T) {
+	t.Parallel()
+	n1 := initialized(t, 1, false)[0]
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 20)})
+	n1.end(false)
+	if err := os.WriteFile(filepath.Join(n1.o.Dir, "pg", "data", "postmaster.pid"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n1.start()
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(3, 30), Barrier: true, Open: true})
+}
+
+// TestAgent_undoesAlterSystem has somebody override the rule of synchronous
+// commits by hand: no standby is waited for, until the agent notices.
+func TestAgent_undoesAlterSystem(t *testing.T) {
+	t.Parallel()
+	nodes := initialized(t, 2, true)
+	n1 := nodes[0]
+	admin := n1.admin()
+	for _, sql := range []string{"ALTER SYSTEM SET synchronous_standby_names = ''", "ALTER SYSTEM SET work_mem = '5MB'", "SELECT pg_reload_conf()"} {
+		exec(t, admin, sql)
+	}
+	n1.await("the change to be noticed", func(r pgcluster.Report) bool { return r.SyncNames == "" })
+	n1.await("the rule in force again", func(r pgcluster.Report) bool { return r.SyncNames == "ANY 1 (n2)" && r.Order.Done })
+	if got := query[string](t, n1.admin(), "SHOW synchronous_standby_names"); got != "ANY 1 (n2)" {
+		t.Errorf("synchronous_standby_names = %q", got)
+	}
+	if got := query[string](t, n1.admin(), "SHOW work_mem"); got != "5MB" {
+		t.Errorf("work_mem = %s: a setting that is not the agent's was reset", got)
+	}
+	n2 := nodes[1]
+	n2.kill9()
+	conn := n1.service()
+	go func() { _, _ = conn.Exec(t.Context(), "CREATE TABLE waits ()") }()
+	waiter(t, n1.admin(), -1)
+}
