@@ -27,16 +27,27 @@ type Experiments interface {
 // DefaultTimeout bounds a report.
 const DefaultTimeout = 30 * time.Second
 
+// Bounds of the reports of one Reporter. Each keeps a connection, and a processor
+// of the primary, busy for as long as it takes.
+const (
+	maxRunning = 2
+	maxWaiting = 8
+)
+
 // Options configures a Reporter. DB, Experiments and Now are required.
 type Options struct {
 	DB          DB
 	Experiments Experiments
 	Now         func() time.Time
-	Timeout     time.Duration // of the queries of one report; 0: DefaultTimeout
+	Timeout     time.Duration // of one report, its wait for others included; 0: DefaultTimeout
 }
 
-// Reporter makes reports. It is safe for concurrent use.
-type Reporter struct{ o Options }
+// Reporter makes reports, few at a time. It is safe for concurrent use.
+type Reporter struct {
+	o        Options
+	admitted chan struct{} // taken by each report that runs or waits
+	running  chan struct{} // taken by each that runs
+}
 
 // New returns a Reporter.
 func New(o Options) (*Reporter, error) {
@@ -46,12 +57,13 @@ func New(o Options) (*Reporter, error) {
 	if o.Timeout == 0 {
 		o.Timeout = DefaultTimeout
 	}
-	return &Reporter{o}, nil
+	return &Reporter{o, make(chan struct{}, maxRunning+maxWaiting), make(chan struct{}, maxRunning)}, nil
 }
 
 // Report returns what the current run of an experiment has shown. It returns
 // experiment.ErrNotFound, an *experiment.InvalidError if the experiment has not
-// run yet, or an error that wraps context.DeadlineExceeded if it takes too long.
+// run yet, experiment.ErrOverloaded at once if too many wait, or an error that
+// wraps context.DeadlineExceeded if it takes too long.
 func (r *Reporter) Report(ctx context.Context, key string) (Report, error) {
 	e, err := r.o.Experiments.Experiment(ctx, key)
 	if err != nil {
@@ -64,19 +76,36 @@ func (r *Reporter) Report(ctx context.Context, key string) (Report, error) {
 		Experiment: e.Key, State: e.State, Version: e.Version, Run: e.Run.No, StartedAt: e.Run.StartedAt.UTC(),
 		GeneratedAt: r.o.Now().UTC(), Alpha: alpha,
 	}
+	if err := r.read(ctx, e, &out); err != nil {
+		return Report{}, fmt.Errorf("report on experiment %q: %w", key, err)
+	}
+	return out, nil
+}
+
+// read fills out when its turn has come.
+func (r *Reporter) read(ctx context.Context, e experiment.Experiment, out *Report) error {
+	select {
+	case r.admitted <- struct{}{}:
+		defer func() { <-r.admitted }()
+	default:
+		return experiment.ErrOverloaded
+	}
 	ctx, cancel := context.WithTimeout(ctx, r.o.Timeout)
 	defer cancel()
-	err = r.o.DB.Read(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	select {
+	case r.running <- struct{}{}:
+		defer func() { <-r.running }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	err := r.o.DB.Read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		oneMoment := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-		return pgx.BeginTxFunc(ctx, c, oneMoment, func(tx pgx.Tx) error { return r.fill(ctx, tx, e, &out) })
+		return pgx.BeginTxFunc(ctx, c, oneMoment, func(tx pgx.Tx) error { return r.fill(ctx, tx, e, out) })
 	})
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == pgerrcode.QueryCanceled {
 		err = fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
 	}
-	if err != nil {
-		return Report{}, fmt.Errorf("report on experiment %q: %w", key, err)
-	}
-	return out, nil
+	return err
 }
 
 // limitsSQL lets the server end a query that the client no longer waits for, and

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -274,5 +275,69 @@ func TestReport_bounded(t *testing.T) {
 	}
 	if _, err := hasty.Report(t.Context(), "button"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("report behind a lock = %v, want DeadlineExceeded", err)
+	}
+}
+
+// gated is a DB whose reads wait until the gate opens.
+type gated struct {
+	pgtest.DB
+	gate          <-chan struct{}
+	running, most *atomic.Int64
+}
+
+func (d gated) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	n := d.running.Add(1)
+	defer d.running.Add(-1)
+	for most := d.most.Load(); n > most && !d.most.CompareAndSwap(most, n); most = d.most.Load() {
+	}
+	select {
+	case <-d.gate:
+		return d.DB.Read(ctx, fn)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// However many reports are asked for, few run at a time, a few more wait, and the
+// rest is refused at once: connections are left to what must be quick.
+func TestReport_fewAtATime(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.define(t, nil, map[string]int{"blue": 1, "green": 1}, "blue", "green")
+	f.start(t)
+	gate := make(chan struct{})
+	var running, most atomic.Int64
+	r, err := report.New(report.Options{
+		DB: gated{pgtest.DB{Pool: f.pool}, gate, &running, &most}, Experiments: f.Store, Now: time.Now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const asked, together, waiting = 30, 2, 8
+	results := make(chan error, asked)
+	for range asked {
+		go func() {
+			_, err := r.Report(t.Context(), "button")
+			results <- err
+		}()
+	}
+	for range asked - together - waiting {
+		select {
+		case err := <-results:
+			if !errors.Is(err, experiment.ErrOverloaded) {
+				t.Errorf("report beyond the bound = %v, want ErrOverloaded", err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%d reports run at a time, and none is refused", running.Load())
+		}
+	}
+	close(gate)
+	for range together + waiting {
+		if err := <-results; err != nil {
+			t.Errorf("report that waited = %v", err)
+		}
+	}
+	if most.Load() > together {
+		t.Errorf("%d reports ran at a time, want at most %d", most.Load(), together)
 	}
 }
