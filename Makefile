@@ -64,6 +64,14 @@ test-short: deps ## the tests that are quick, without the race detector
 simulate: ## play seeded histories of cluster control in a model; SEEDS=100000 FIRST=0 to choose
 	GOGC=400 go test ./failover/failovertest -run '^TestHistories$$' -count=1 -timeout 0 -v -seeds=$(or $(SEEDS),100000) -first=$(or $(FIRST),0)
 
+# What a fault test says of its outcome begins with "fault:".
+.PHONY: faults
+faults: deps ## break real processes and, as root, real hosts under load: one line per fault; logs in bin/faults/
+	@mkdir -p bin/faults
+	@$(REACHABLE) XPD_FAULTS=all XPD_FAULT_LOGS='$(CURDIR)/bin/faults' go test -v -count=1 -timeout 25m \
+		-run '^TestF[0-9]' ./simulation ./simulation/netns 2>&1 | tee bin/faults/test.log | \
+		sed -nE 's/^.*fault: //p; /^ *--- (FAIL|SKIP)|^(ok|FAIL|panic)/p'
+
 .PHONY: lint
 lint: ## lint and check the formatting; builds the linter on first use
 	@scripts/install-tool.sh '$(TOOLS)' github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT)

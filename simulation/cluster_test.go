@@ -159,6 +159,9 @@ func underLoad(t *testing.T, script func(context.Context, *simulation.Session) e
 			t.Log(c)
 		}
 	}
+	for _, line := range report.FaultLines() {
+		t.Log(line)
+	}
 	for _, l := range report.Latency {
 		if slowest := time.Duration(max(l.Outside.Max, l.During.Max)); slowest > hung {
 			t.Errorf("%s: the slowest answer took %s: a request hung until a deadline", l.Stream, slowest)

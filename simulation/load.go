@@ -9,7 +9,10 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/experiment"
@@ -24,6 +27,8 @@ const (
 	// attemptPatience bounds one try at one node, a little above the time after
 	// which a node gives up itself.
 	attemptPatience = 20 * time.Second
+	// deadPeer is how long a host may leave packets unacknowledged.
+	deadPeer = 2 * time.Second
 )
 
 // load sends streams of requests to a cluster and records what comes back.
@@ -46,7 +51,10 @@ func newLoad(urls []string, j *journal) *load {
 		http: &http.Client{
 			Timeout: attemptPatience,
 			Transport: &http.Transport{
-				DialContext:         (&net.Dialer{Timeout: time.Second}).DialContext,
+				DialContext: (&net.Dialer{
+					Timeout: time.Second, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2},
+					Control: noticeDeath,
+				}).DialContext,
 				MaxIdleConnsPerHost: maxInFlight,
 			},
 		},
@@ -58,6 +66,16 @@ func newLoad(urls []string, j *journal) *load {
 		l.keys = append(l.keys, d.Key)
 	}
 	return l
+}
+
+// noticeDeath makes a connection fail whose peer does not acknowledge any more,
+// instead of waiting for an answer from a host that is gone.
+func noticeDeath(_, _ string, c syscall.RawConn) error {
+	var err error
+	controlErr := c.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deadPeer.Milliseconds()))
+	})
+	return errors.Join(controlErr, err)
 }
 
 // run sends each arrival when it is due after start, whatever became of the ones

@@ -42,6 +42,7 @@ type Session struct {
 	floor   *load
 
 	measured     time.Time // latencies before it are warm-up
+	repaired     time.Time // when the present disturbance ended, if it did
 	disturbances []Disturbance
 }
 
@@ -53,7 +54,8 @@ type Disturbance struct {
 	Target Millis           `json:"target_ms,omitempty"`
 	From   pgcluster.NodeID `json:"primary_before"`
 	To     pgcluster.NodeID `json:"primary_after"`
-	Healed Millis           `json:"healed_after_ms"` // until the next loss of a node would be survived
+	Healed Millis           `json:"healed_after_ms"`     // until the next loss of a node would be survived
+	Rejoin Millis           `json:"rejoin_ms,omitempty"` // of that, since what was broken was put right
 
 	window window
 }
@@ -124,6 +126,7 @@ func (s *Session) Disturb(ctx context.Context, name string, steps func(context.C
 		return err
 	}
 	from := time.Now()
+	s.repaired = time.Time{}
 	if err := steps(ctx); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -143,11 +146,18 @@ func (s *Session) Disturb(ctx context.Context, name string, steps func(context.C
 		Healed: Millis(healed.Sub(from)), Pause: Millis(s.journal.longestPause(from, time.Now())),
 		window: window{from: from, to: healed.Add(aftermath)},
 	}
+	if !s.repaired.IsZero() {
+		d.Rejoin = Millis(healed.Sub(s.repaired))
+	}
 	s.disturbances = append(s.disturbances, d)
 	s.Say("%s: writes paused %d ms, primary %s, healed after %.1f s",
 		name, time.Duration(d.Pause).Milliseconds(), after, time.Duration(d.Healed).Seconds())
 	return nil
 }
+
+// Repaired tells that what the steps of a disturbance broke is put right: from now
+// on the cluster can heal.
+func (s *Session) Repaired() { s.repaired = time.Now() }
 
 // AwaitTraffic returns once at least n of everything was acknowledged.
 func (s *Session) AwaitTraffic(ctx context.Context, n int) error {

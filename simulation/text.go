@@ -93,6 +93,26 @@ func (r Report) writeLatency(b *strings.Builder) {
 		r.AboveFloor, targetAboveFloor)
 }
 
+// FaultLines says what came of each disturbance in one line.
+func (r Report) FaultLines() []string {
+	outcome := "ok"
+	if err := r.Err(); err != nil {
+		outcome = err.Error()
+	}
+	lost := 0
+	for _, a := range r.Audits {
+		lost = max(lost, a.MissingAssignments+a.MissingExposures+a.MissingEvents+a.Changed)
+	}
+	lines := make([]string, len(r.Disturbances))
+	for i, d := range r.Disturbances {
+		lines[i] = fmt.Sprintf("fault: %-56s %s → %s  pause %5d ms  failed %d of %d  lost %d of %d  rejoin %.1f s  %s",
+			d.Name, d.From, d.To, time.Duration(d.Pause).Milliseconds(), r.Requests.Failed, r.Requests.Made,
+			lost, r.Acknowledged.Assignments+r.Acknowledged.Exposures+r.Acknowledged.Events,
+			time.Duration(d.Rejoin).Seconds(), outcome)
+	}
+	return lines
+}
+
 func wholeMillis(m Millis) string { return fmt.Sprintf("%d ms", time.Duration(m).Milliseconds()) }
 
 // String shows milliseconds with one decimal.

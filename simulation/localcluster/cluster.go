@@ -14,7 +14,8 @@ import (
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
-// Options configures a Cluster. All fields but Settings and BasePort are required.
+// Options configures a Cluster. All fields but Settings, BasePort and Hosts are
+// required, and Nodes is not where there are Hosts.
 type Options struct {
 	Dir      string // of the cluster; made if it is missing
 	Binary   string // of xpd
@@ -23,6 +24,15 @@ type Options struct {
 	PGBin    string // folder of PostgreSQL's programs
 	PGUser   string // runs PostgreSQL if this process is root
 	Settings []string
+	Hosts    []Host // of the nodes n1, n2, …; none: all are on loopback
+}
+
+// Host is a place for one node, with an address of its own that the others and
+// this process reach. Its processes and folders are still those of this machine,
+// as in a network namespace.
+type Host struct {
+	Address string
+	Command []string // runs a program there: goes before the program and its arguments
 }
 
 // Cluster is a set of nodes on this machine. Its methods may be called from
@@ -69,13 +79,23 @@ func Open(o Options) (*Cluster, error) {
 		deaths: make(chan *DeathError, maxNodes),
 	}
 	for _, m := range members {
-		n := &node{member: m, dir: filepath.Join(dir, string(m.ID))}
+		n := &node{member: m, dir: filepath.Join(dir, string(m.ID)), command: o.commandOf(m)}
 		if err := os.MkdirAll(n.dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's OS user must get in
 			return nil, errors.Join(fmt.Errorf("folder of %s: %w", m.ID, err), held.Close())
 		}
 		c.nodes[m.ID] = n
 	}
 	return c, nil
+}
+
+// commandOf returns the command of the host that m is on.
+func (o Options) commandOf(m pgcluster.Member) []string {
+	for _, h := range o.Hosts {
+		if h.Address == m.Host {
+			return h.Command
+		}
+	}
+	return nil
 }
 
 // Dir returns the folder in which the cluster really is.

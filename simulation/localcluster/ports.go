@@ -65,6 +65,19 @@ func Ports(base, nodes int) ([]pgcluster.Member, error) {
 	return members, nil
 }
 
+// onHosts returns one node for each host, all with the usual ports.
+func onHosts(hosts []Host) []pgcluster.Member {
+	members := make([]pgcluster.Member, len(hosts))
+	for i, h := range hosts {
+		members[i] = pgcluster.Member{
+			ID:       pgcluster.NodeID("n" + strconv.Itoa(i+1)),
+			Host:     h.Address,
+			HTTPPort: pgcluster.DefaultHTTPPort, RaftPort: pgcluster.DefaultRaftPort, PGPort: pgcluster.DefaultPGPort,
+		}
+	}
+	return members
+}
+
 // freePorts draws base ports until all ports of one are free.
 func freePorts(nodes int) ([]pgcluster.Member, error) {
 	for range freeBaseTries {
@@ -98,6 +111,9 @@ func chooseMembers(dir string, o Options) ([]pgcluster.Member, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("the cluster's nodes: %w", err)
 	}
+	if len(o.Hosts) > 0 {
+		return onHosts(o.Hosts), nil
+	}
 	if o.BasePort == 0 {
 		return freePorts(o.Nodes)
 	}
@@ -123,8 +139,12 @@ func definition(members []pgcluster.Member) string {
 }
 
 // checkPorts returns a *PortError for the first port that somebody else uses. A
-// PostgreSQL of this cluster that outlived its xpd is not somebody else.
+// PostgreSQL of this cluster that outlived its xpd is not somebody else. Hosts of
+// their own are not looked at: nobody else is on them.
 func (c *Cluster) checkPorts() error {
+	if len(c.o.Hosts) > 0 {
+		return nil
+	}
 	for _, m := range c.members {
 		for _, taken := range takenPorts(m) {
 			if taken.Use == usePG && c.nodes[m.ID].postgresRuns() {

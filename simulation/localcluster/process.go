@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -32,8 +33,9 @@ func (e *DeathError) Unwrap() error { return e.Err }
 
 // node is a host of the cluster: a folder, and the processes that live in it.
 type node struct {
-	member pgcluster.Member
-	dir    string
+	member  pgcluster.Member
+	dir     string
+	command []string // of its host, see Host
 
 	mu  sync.Mutex
 	xpd *process // the one that was started last, or nil
@@ -88,15 +90,18 @@ func (c *Cluster) StartNode(id pgcluster.NodeID) error {
 }
 
 func (c *Cluster) command(n *node) *exec.Cmd {
-	args := []string{
+	args := append(slices.Clone(n.command), c.o.Binary,
 		"run", "--node", string(n.member.ID), "--cluster", definition(c.members), "--dir", n.dir,
 		"--secret-file", filepath.Join(c.dir, secretFile), "--pg-bin", c.o.PGBin, "--pg-user", c.o.PGUser,
 		"--stop-postgres",
+	)
+	if len(c.o.Hosts) > 0 {
+		args = append(args, "--unprotected") // nobody else is on this network
 	}
 	for _, s := range c.o.Settings {
 		args = append(args, "--pg-setting", s)
 	}
-	cmd := exec.Command(c.o.Binary, args...) //nolint:noctx // ended by Stop
+	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // ended by Stop
 	cmd.Dir = n.dir
 	// A group of its own, so that Ctrl-C at the terminal reaches this process only,
 	// which then stops the nodes in order; and if this process dies they stop too.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -68,8 +69,8 @@ type Network struct {
 	alive   io.Closer // the watcher's standard input; its end is the sign to clean up
 }
 
-// New makes hosts n1, n2, … in a network that is free. A process has one Network at
-// a time.
+// New makes hosts n1, n2, … in a network that is free. A process makes one after the
+// other, up to 26.
 func New(ctx context.Context, hosts int) (*Network, error) {
 	if hosts < 1 || hosts > maxHosts {
 		return nil, fmt.Errorf("%d hosts: want 1 to %d", hosts, maxHosts)
@@ -77,11 +78,11 @@ func New(ctx context.Context, hosts int) (*Network, error) {
 	if err := sweep(ctx); err != nil {
 		return nil, err
 	}
-	n := &Network{name: namePrefix + strconv.Itoa(os.Getpid())}
-	if _, err := os.Stat(filepath.Join("/sys/class/net", n.name)); err == nil {
-		return nil, fmt.Errorf("this process has a network already: %s", n.name)
+	name, err := freeName()
+	if err != nil {
+		return nil, err
 	}
-	var err error
+	n := &Network{name: name}
 	if n.subnet, err = freeSubnet(ctx); err != nil {
 		return nil, err
 	}
@@ -99,6 +100,27 @@ func New(ctx context.Context, hosts int) (*Network, error) {
 		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
+}
+
+// freeName returns the name of a bridge that is not there: the id of the process and
+// a letter.
+func freeName() (string, error) {
+	for letter := 'a'; letter <= 'z'; letter++ {
+		name := namePrefix + strconv.Itoa(os.Getpid()) + string(letter)
+		if _, err := os.Stat(filepath.Join("/sys/class/net", name)); errors.Is(err, fs.ErrNotExist) {
+			return name, nil
+		}
+	}
+	return "", errors.New("this process has too many networks")
+}
+
+// ownerOf returns the id of the process that made what has a name that freeName
+// returned, or whose name begins with that and a dash.
+func ownerOf(name string) (network string, pid int, ok bool) {
+	network, _, _ = strings.Cut(name, "-")
+	digits := strings.TrimRight(strings.TrimPrefix(network, namePrefix), "abcdefghijklmnopqrstuvwxyz")
+	pid, err := strconv.Atoi(digits)
+	return network, pid, err == nil && len(network) == len(namePrefix)+len(digits)+1
 }
 
 // Hosts returns all hosts, sorted by name.
@@ -193,26 +215,23 @@ func (n *Network) watch() error {
 
 // sweep removes what is left of processes that died together with their watchers.
 func sweep(ctx context.Context) error {
-	var found []string
-	for _, pattern := range []string{netnsDir + "/" + namePrefix + "*-n*", "/sys/class/net/" + namePrefix + "*"} {
+	stale := map[string]bool{}
+	for _, pattern := range []string{netnsDir + "/" + namePrefix + "*", "/sys/class/net/" + namePrefix + "*"} {
 		paths, err := filepath.Glob(pattern)
 		if err != nil {
 			return fmt.Errorf("look for old networks: %w", err)
 		}
 		for _, p := range paths {
-			name, _, _ := strings.Cut(filepath.Base(p), "-")
-			found = append(found, name)
+			network, pid, ok := ownerOf(filepath.Base(p))
+			if !ok {
+				continue // none of ours, or a port of a bridge that is found too
+			}
+			if _, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid))); errors.Is(err, fs.ErrNotExist) {
+				stale[network] = true
+			}
 		}
 	}
-	slices.Sort(found)
-	for _, name := range slices.Compact(found) {
-		pid, err := strconv.Atoi(strings.TrimPrefix(name, namePrefix))
-		if err != nil {
-			continue // none of ours, or a port of a bridge that is found too
-		}
-		if _, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid))); err == nil {
-			continue
-		}
+	for name := range stale {
 		if err := run(ctx, nil, "/bin/sh", "-c", cleanScript+"clean\n", "netns-sweep", name); err != nil {
 			return err
 		}

@@ -1,0 +1,231 @@
+package netns_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/xpd-platform/xpd/internal/pgtest"
+	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/localcluster"
+	"github.com/xpd-platform/xpd/simulation/netns"
+)
+
+const (
+	startPatience = 60 * time.Second
+	faultPatience = 90 * time.Second
+	stopPatience  = 30 * time.Second
+	testRate      = 100
+	warm          = 20 // acknowledgements of each kind before a fault
+	nodes         = 3
+)
+
+// bed is a cluster on hosts of its own, which the tests of faults share, one after
+// the other.
+type bed struct {
+	mu      sync.Mutex
+	dir     string // of the program and the cluster
+	network *netns.Network
+	cluster *localcluster.Cluster
+}
+
+var shared bed
+
+func TestMain(m *testing.M) {
+	defer shared.remove()
+	m.Run()
+}
+
+// use returns a bed that is ready. A test that fails takes it away, so that the
+// next one starts with another.
+func (b *bed) use(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("starts a cluster of real processes")
+	}
+	bin := pgtest.BinDir(t)
+	requireNetns(t)
+	b.mu.Lock()
+	t.Cleanup(b.mu.Unlock)
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		b.explain(t)
+		if err := b.close(); err != nil {
+			t.Logf("stop the cluster: %v", err)
+		}
+	})
+	if b.cluster == nil {
+		if err := b.open(t.Context(), bin); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), startPatience)
+	defer cancel()
+	if err := b.cluster.WaitReady(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// explain logs what the nodes logged last.
+func (b *bed) explain(t *testing.T) {
+	t.Helper()
+	if b.cluster == nil {
+		return
+	}
+	for _, m := range b.cluster.Members() {
+		t.Logf("end of the log of %s:\n%s", m.ID, b.cluster.Log(m.ID))
+	}
+}
+
+// keepLogs copies all logs of the nodes to where XPD_FAULT_LOGS says.
+func (b *bed) keepLogs() error {
+	to := os.Getenv("XPD_FAULT_LOGS")
+	if to == "" {
+		return nil
+	}
+	for _, m := range b.cluster.Members() {
+		for _, log := range []string{"xpd.log", "pg/log/postgres.log"} {
+			text, err := os.ReadFile(filepath.Join(b.cluster.Dir(), string(m.ID), log))
+			if err != nil {
+				return err
+			}
+			name := fmt.Sprintf("%s-%s-%s", filepath.Base(b.cluster.Dir()), m.ID, filepath.Base(log))
+			if err := os.WriteFile(filepath.Join(to, name), text, 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// open builds xpd once and starts a new cluster on new hosts.
+func (b *bed) open(ctx context.Context, bin string) error {
+	if b.dir == "" {
+		dir, err := makeDir("")
+		if err != nil {
+			return err
+		}
+		b.dir = dir
+		build := exec.CommandContext(ctx, "go", "build", "-o", b.program(), "github.com/xpd-platform/xpd/cmd/xpd")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			return errors.Join(err, errors.New(string(out)))
+		}
+	}
+	dir, err := makeDir(b.dir)
+	if err != nil {
+		return err
+	}
+	if b.network, err = netns.New(ctx, nodes); err != nil {
+		return err
+	}
+	var hosts []localcluster.Host
+	for _, h := range b.network.Hosts() {
+		hosts = append(hosts, localcluster.Host{Address: h.Address, Command: h.Command()})
+	}
+	b.cluster, err = localcluster.Open(localcluster.Options{
+		Dir: dir, Binary: b.program(), Hosts: hosts, PGBin: bin, PGUser: "postgres",
+	})
+	if err != nil {
+		return err
+	}
+	return b.cluster.Start()
+}
+
+// makeDir makes a folder that PostgreSQL's OS user can enter.
+func makeDir(parent string) (string, error) {
+	dir, err := os.MkdirTemp(parent, "xpdnetns")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o755)
+}
+
+func (b *bed) program() string { return filepath.Join(b.dir, "xpd") }
+
+// close stops the cluster, on links that are whole, and removes its hosts.
+func (b *bed) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+	defer cancel()
+	var errs []error
+	if b.cluster != nil {
+		errs = append(errs, b.network.Heal(ctx), b.cluster.Stop(ctx), b.keepLogs())
+	}
+	if b.network != nil {
+		errs = append(errs, b.network.Close())
+	}
+	b.cluster, b.network = nil, nil
+	return errors.Join(errs...)
+}
+
+// remove leaves nothing behind. That the cluster stops in good order is a promise
+// too.
+func (b *bed) remove() {
+	if err := b.close(); err != nil {
+		panic(err)
+	}
+	if b.dir != "" {
+		_ = os.RemoveAll(b.dir)
+	}
+}
+
+// slow skips a test that takes more than ten seconds unless all faults are asked for.
+func slow(t *testing.T) {
+	t.Helper()
+	if os.Getenv("XPD_FAULTS") != "all" {
+		t.Skip("takes more than ten seconds: make faults runs it")
+	}
+}
+
+// run is a cluster under load whose links a test breaks.
+type run struct {
+	*simulation.Session
+	*netns.Network
+}
+
+// underLoad runs script while shoppers use every node, and then checks that nothing
+// acknowledged is missing anywhere, that no unit has two treatments and that no
+// request failed. Shoppers reach a host unless it is unplugged: also one that no
+// other host reaches.
+func underLoad(t *testing.T, script func(context.Context, run) error) simulation.Report {
+	t.Helper()
+	shared.use(t)
+	ctx, cancel := context.WithTimeout(t.Context(), faultPatience)
+	defer cancel()
+	ctx, release := shared.cluster.Guard(ctx)
+	defer release()
+	seed := rand.Uint64N(1_000_000_000)
+	t.Logf("seed %d", seed)
+	report, err := simulation.Drive(ctx, shared.cluster, simulation.Options{
+		Rate: testRate, Seed: seed, Progress: t.Output(),
+	}, func(ctx context.Context, s *simulation.Session) error {
+		if err := s.AwaitTraffic(ctx, warm); err != nil {
+			return err
+		}
+		return script(ctx, run{s, shared.network})
+	})
+	if err != nil {
+		t.Errorf("seed %d: %v", seed, err)
+		return simulation.Report{}
+	}
+	t.Logf("%+v, acknowledged %+v", report.Requests, report.Acknowledged)
+	if err := report.Err(); err != nil {
+		t.Error(err)
+		for _, c := range report.Complaints {
+			t.Log(c)
+		}
+	}
+	for _, line := range report.FaultLines() {
+		t.Log(line)
+	}
+	return report
+}

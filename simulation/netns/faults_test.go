@@ -1,0 +1,356 @@
+package netns_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/xpd-platform/xpd/client"
+	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/simulation"
+)
+
+// Each test has the number of its fault in the design. They take turns on one
+// cluster, so none is parallel.
+
+const (
+	pollPace = 20 * time.Millisecond
+	// futile is how long a client of a node that is cut off insists.
+	futile = 2 * time.Second
+	// calm is for how long no failover must follow once a node is silent for another.
+	calm = 2 * time.Second
+)
+
+func TestF08_hostLost(t *testing.T) { //nolint:paralleltest // see above
+	report := underLoad(t, func(ctx context.Context, r run) error {
+		return r.Disturb(ctx, "F8 host of the primary lost", func(ctx context.Context) error {
+			primary, _, err := r.roles(ctx)
+			if err != nil {
+				return err
+			}
+			err = r.Failover(ctx, func() error {
+				// Unplugged first, so that nobody hears its connections close.
+				return errors.Join(r.Unplug(ctx, primary), r.Cluster.KillNode(ctx, primary))
+			})
+			if err != nil {
+				return err
+			}
+			return r.repair(ctx, func() error { return r.Cluster.StartNode(primary) })
+		})
+	})
+	expectFailover(t, report, true)
+}
+
+func TestF10_primaryPartitionedAway(t *testing.T) { //nolint:paralleltest // see above
+	report := underLoad(t, func(ctx context.Context, r run) error {
+		return r.Disturb(ctx, "F10 primary partitioned away", func(ctx context.Context) error {
+			primary, _, err := r.roles(ctx)
+			if err != nil {
+				return err
+			}
+			if err := r.Failover(ctx, func() error { return r.Isolate(ctx, primary) }); err != nil {
+				return err
+			}
+			if err := r.refused(ctx, primary); err != nil {
+				return err
+			}
+			if err := r.AwaitEnrolment(ctx, time.Now()); err != nil {
+				return fmt.Errorf("the new primary does not serve: %w", err)
+			}
+			return r.repair(ctx, nil)
+		})
+	})
+	expectFailover(t, report, true)
+}
+
+func TestF11_cutFromTheLeaderOnly(t *testing.T) { //nolint:paralleltest // see above
+	report := underLoad(t, func(ctx context.Context, r run) error {
+		return r.Disturb(ctx, "F11 primary cut from the Raft leader only", func(ctx context.Context) error {
+			primary, leader, _, err := r.parts(ctx)
+			if err != nil {
+				return err
+			}
+			return r.withoutFailover(ctx, func() error {
+				if err := r.Cut(ctx, primary, leader); err != nil {
+					return err
+				}
+				return r.awaitSilent(ctx, leader, primary)
+			})
+		})
+	})
+	expectFailover(t, report, false)
+}
+
+func TestF12_cutFromBothStandbysOnly(t *testing.T) { //nolint:paralleltest // see above
+	slow(t)
+	report := underLoad(t, func(ctx context.Context, r run) error {
+		return r.Disturb(ctx, "F12 primary's PostgreSQL cut from both standbys only", func(ctx context.Context) error {
+			primary, _, err := r.roles(ctx)
+			if err != nil {
+				return err
+			}
+			epoch, err := r.Epoch(ctx)
+			if err != nil {
+				return err
+			}
+			if err := r.CutPort(ctx, primary, pgcluster.DefaultPGPort); err != nil {
+				return err
+			}
+			blocked, err := r.Cluster.WaitStatus(ctx, "writes are blocked", func(st failover.Status) bool {
+				return st.Level == failover.LevelNoWrites
+			})
+			if err != nil {
+				return err
+			}
+			r.Say("writes are %s", blocked.Writes)
+			if blocked.Epoch == epoch && blocked.Op == nil {
+				if err := r.refused(ctx, primary); err != nil {
+					return err
+				}
+			}
+			return r.repair(ctx, nil)
+		})
+	})
+	if len(report.Disturbances) == 1 {
+		t.Logf("primary %s before and %s after", report.Disturbances[0].From, report.Disturbances[0].To)
+	}
+}
+
+func TestF13_oneWayDrops(t *testing.T) { //nolint:paralleltest // see above
+	slow(t)
+	for _, tt := range []struct {
+		name string
+		cut  func(ctx context.Context, r run, primary pgcluster.NodeID, standbys []pgcluster.NodeID) error
+	}{
+		{"F13 all that the primary sends is lost", func(ctx context.Context, r run, primary pgcluster.NodeID, standbys []pgcluster.NodeID) error {
+			return r.CutOneWay(ctx, primary, standbys...)
+		}},
+		{"F13 all that is sent to the primary is lost", func(ctx context.Context, r run, primary pgcluster.NodeID, standbys []pgcluster.NodeID) error {
+			var errs []error
+			for _, id := range standbys {
+				errs = append(errs, r.CutOneWay(ctx, id, primary))
+			}
+			return errors.Join(errs...)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) { //nolint:paralleltest // see above
+			report := underLoad(t, func(ctx context.Context, r run) error {
+				return r.Disturb(ctx, tt.name, func(ctx context.Context) error {
+					primary, standbys, err := r.roles(ctx)
+					if err != nil {
+						return err
+					}
+					err = r.Failover(ctx, func() error { return tt.cut(ctx, r, primary, standbys) })
+					if err != nil {
+						return err
+					}
+					if err := r.refused(ctx, primary); err != nil {
+						return err
+					}
+					return r.repair(ctx, nil)
+				})
+			})
+			expectFailover(t, report, true)
+		})
+	}
+}
+
+func TestF14_flappingLink(t *testing.T) { //nolint:paralleltest // see above
+	slow(t)
+	const (
+		flaps  = 5
+		broken = 1800 * time.Millisecond // longer than the silence that counts
+		whole  = 700 * time.Millisecond
+		bound  = 2 // failovers
+	)
+	underLoad(t, func(ctx context.Context, r run) error {
+		return r.Disturb(ctx, "F14 link of the primary flaps", func(ctx context.Context) error {
+			primary, _, err := r.roles(ctx)
+			if err != nil {
+				return err
+			}
+			before, err := r.Epoch(ctx)
+			if err != nil {
+				return err
+			}
+			for range flaps {
+				if err := errors.Join(r.Isolate(ctx, primary), r.Hold(ctx, broken), r.Heal(ctx), r.Hold(ctx, whole)); err != nil {
+					return err
+				}
+			}
+			r.Repaired()
+			if err := r.Cluster.WaitReady(ctx); err != nil {
+				return err
+			}
+			after, err := r.Epoch(ctx)
+			if err != nil {
+				return err
+			}
+			r.Say("epoch %d became %d", before, after)
+			if after > before+bound {
+				return fmt.Errorf("%d flaps of a link made %d epochs, want at most %d", flaps, after-before, bound)
+			}
+			return nil
+		})
+	})
+}
+
+func TestF15_oneOfThreeLinksCut(t *testing.T) { //nolint:paralleltest // see above
+	// The third link is the one of F11.
+	report := underLoad(t, func(ctx context.Context, r run) error {
+		primary, leader, third, err := r.parts(ctx)
+		if err != nil {
+			return err
+		}
+		for _, cut := range []struct {
+			name string
+			a, b pgcluster.NodeID
+		}{
+			{"F15 link of the primary and a standby cut", third, primary},
+			{"F15 link of both standbys cut", leader, third},
+		} {
+			err := r.Disturb(ctx, cut.name, func(ctx context.Context) error {
+				return r.withoutFailover(ctx, func() error {
+					if err := r.Cut(ctx, cut.a, cut.b); err != nil {
+						return err
+					}
+					return r.awaitSilent(ctx, cut.a, cut.b)
+				})
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	expectFailover(t, report, false)
+}
+
+// expectFailover checks whether the primary moved, in every disturbance.
+func expectFailover(t *testing.T, r simulation.Report, want bool) {
+	t.Helper()
+	for _, d := range r.Disturbances {
+		if got := d.From != d.To; got != want {
+			t.Errorf("%s: the primary was %s and is %s", d.Name, d.From, d.To)
+		}
+	}
+}
+
+// roles returns the primary and the standbys.
+func (r run) roles(ctx context.Context) (pgcluster.NodeID, []pgcluster.NodeID, error) {
+	primary, err := r.Cluster.Primary(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	var standbys []pgcluster.NodeID
+	for _, m := range r.Cluster.Members() {
+		if m.ID != primary {
+			standbys = append(standbys, m.ID)
+		}
+	}
+	return primary, standbys, nil
+}
+
+// parts returns the primary, the Raft leader once that is another node, and the
+// node that is neither.
+func (r run) parts(ctx context.Context) (primary, leader, third pgcluster.NodeID, err error) {
+	tick := time.NewTicker(pollPace)
+	defer tick.Stop()
+	for {
+		st, err := r.Client.Cluster(ctx)
+		if err != nil {
+			return "", "", "", err
+		}
+		if st.Op == nil && st.Primary != "" && st.Leader != "" && st.Leader != st.Primary {
+			for _, m := range r.Cluster.Members() {
+				if m.ID != st.Primary && m.ID != st.Leader {
+					return st.Primary, st.Leader, m.ID, nil
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return "", "", "", fmt.Errorf("wait for a leader beside the primary: %w", ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
+// awaitSilent waits until viewer hears no more of id.
+func (r run) awaitSilent(ctx context.Context, viewer, id pgcluster.NodeID) error {
+	tick := time.NewTicker(pollPace)
+	defer tick.Stop()
+	for {
+		st, err := r.Cluster.Status(ctx, viewer)
+		if err == nil && slices.ContainsFunc(st.Nodes, func(n failover.NodeStatus) bool { return n.ID == id && n.State == "silent" }) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("wait until %s is silent for %s: %w", id, viewer, ctx.Err()), err)
+		case <-tick.C:
+		}
+	}
+}
+
+// refused checks that a client that reaches only node id gets no treatment for a
+// new unit acknowledged, however long it insists.
+func (r run) refused(ctx context.Context, id pgcluster.NodeID) error {
+	i := slices.IndexFunc(r.Cluster.Members(), func(m pgcluster.Member) bool { return m.ID == id })
+	c, err := client.New(r.Cluster.URLs()[i:i+1], nil)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, futile)
+	defer cancel()
+	got, err := c.Treatments(ctx, client.Unit{Type: "user", ID: fmt.Sprintf("customer-of-%s-%d", id, time.Now().UnixNano())})
+	if err == nil {
+		return fmt.Errorf("%s, which is cut off, acknowledged %+v", id, got)
+	}
+	r.Say("%s acknowledges nothing: %v", id, err)
+	return nil
+}
+
+// withoutFailover breaks something, lets the load go on, checks that writes were
+// acknowledged and that the epoch stayed, and repairs the links.
+func (r run) withoutFailover(ctx context.Context, damage func() error) error {
+	epoch, err := r.Epoch(ctx)
+	if err != nil {
+		return err
+	}
+	if err := damage(); err != nil {
+		return err
+	}
+	if err := r.Hold(ctx, calm); err != nil {
+		return err
+	}
+	if err := r.AwaitEnrolment(ctx, time.Now()); err != nil {
+		return fmt.Errorf("writes do not go on: %w", err)
+	}
+	if err := r.repair(ctx, nil); err != nil {
+		return err
+	}
+	if err := r.Cluster.WaitReady(ctx); err != nil {
+		return err
+	}
+	if now, err := r.Epoch(ctx); err != nil || now != epoch {
+		return errors.Join(fmt.Errorf("epoch %d became %d: there was a failover", epoch, now), err)
+	}
+	return nil
+}
+
+// repair makes the links whole and brings back what else was lost.
+func (r run) repair(ctx context.Context, more func() error) error {
+	if err := r.Heal(ctx); err != nil {
+		return err
+	}
+	r.Repaired()
+	if more == nil {
+		return nil
+	}
+	return more()
+}
