@@ -280,6 +280,16 @@ func TestImport_stdinGzip(t *testing.T) {
 	}
 }
 
+// Spreadsheets begin a file with a byte order mark, and may quote its header.
+func TestImport_byteOrderMark(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"\ufeffuserid,version\n1,gate_30\n", "\ufeff\"userid\",\"version\"\r\n\"1\",\"gate_30\"\r\n"} {
+		m := newMemory()
+		got, err := csvimport.ImportAssignments(t.Context(), m, file(t, text), versions())
+		wantResult(t, got, err, csvimport.Result{Lines: 1, Inserted: 1})
+	}
+}
+
 func TestImport_batches(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("u", 250)

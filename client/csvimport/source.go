@@ -93,6 +93,9 @@ func identify(f *os.File) (inputID, error) {
 	return inputID{Size: info.Size(), Head: hex.EncodeToString(h.Sum(nil))}, err
 }
 
+// byteOrderMark is what spreadsheets begin UTF-8 with.
+const byteOrderMark = "\ufeff"
+
 // begin reads up to the end of the header.
 func (s *source) begin() error {
 	in := bufio.NewReader(s.raw)
@@ -104,7 +107,11 @@ func (s *source) begin() error {
 		}
 		text = zip
 	}
-	s.recordReader = newRecordReader(text)
+	plain := bufio.NewReader(text)
+	if mark, err := plain.Peek(len(byteOrderMark)); err == nil && string(mark) == byteOrderMark {
+		_, _ = plain.Discard(len(mark)) // what was peeked at is there
+	}
+	s.recordReader = newRecordReader(plain)
 	header, err := s.next()
 	if errors.Is(err, io.EOF) {
 		return errors.New("is empty; its first line must name the columns")
@@ -115,7 +122,6 @@ func (s *source) begin() error {
 	if header.bad != "" {
 		return errors.New("the header " + header.bad)
 	}
-	header.fields[0] = strings.TrimPrefix(header.fields[0], "\ufeff")
 	s.header = header.fields
 	return nil
 }
