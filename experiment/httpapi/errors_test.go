@@ -124,8 +124,8 @@ func TestErrors(t *testing.T) {
 func TestMethodNotAllowed_saysWhatIs(t *testing.T) {
 	t.Parallel()
 	got := newAPI(t).send(t, "DELETE", "/v1/experiments/button", "")
-	if allow := got.Header.Get("Allow"); allow != "GET, PUT" {
-		t.Errorf("Allow = %q, want GET, PUT", allow)
+	if allow := got.Header.Get("Allow"); allow != "GET, HEAD, PUT" {
+		t.Errorf("Allow = %q, want GET, HEAD, PUT", allow)
 	}
 }
 

@@ -354,6 +354,12 @@ func TestHealth(t *testing.T) {
 	})
 	a.must(t, 200, "GET", "/readyz", "")
 	a.must(t, 200, "GET", "/openapi.json", "")
+	for _, path := range []string{"/healthz", "/readyz", "/v1/layers"} {
+		if got := a.must(t, 200, "HEAD", path, ""); got.body != "" || got.ContentLength <= 0 {
+			t.Errorf("HEAD %s = %v %q, want the header of GET alone", path, got.Header, got.body)
+		}
+	}
+	a.must(t, 405, "HEAD", "/v1/treatments", "")
 	down.Store(true)
 	a.must(t, 200, "GET", "/healthz", "")
 	got := a.must(t, 503, "GET", "/readyz", "")

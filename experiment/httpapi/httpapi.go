@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xpd-platform/xpd/experiment"
@@ -115,7 +116,7 @@ func New(o Options) http.Handler {
 	s := &server{Options: o, openAPI: doc}
 
 	r := chi.NewRouter()
-	r.Use(newMetrics(o.Registry).observe, recoverPanics(o.Logger))
+	r.Use(newMetrics(o.Registry).observe, recoverPanics(o.Logger), middleware.GetHead)
 	r.NotFound(s.handle(noRoute))
 	r.MethodNotAllowed(s.handle(methodNotAllowed(r)))
 	r.Group(s.routes)

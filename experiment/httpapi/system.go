@@ -49,6 +49,9 @@ func methodNotAllowed(routes chi.Routes) func(http.ResponseWriter, *http.Request
 		for _, m := range methods {
 			if routes.Match(chi.NewRouteContext(), m, path) {
 				allowed = append(allowed, m)
+				if m == http.MethodGet {
+					allowed = append(allowed, http.MethodHead)
+				}
 			}
 		}
 		list := strings.Join(allowed, ", ")
