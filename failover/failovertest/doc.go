@@ -8,14 +8,15 @@
 //     so that an LSN is the length of the list and two timelines that fork at one
 //     LSN look alike by number. Each walsender has its own copy of the sync names,
 //     reloaded late; it alone decides, as in SyncRepReleaseWaiters, when a commit
-//     is acknowledged. A crash keeps commits that were waiting. A standby checks
-//     timeline numbers and LSNs only, as PostgreSQL does.
+//     is acknowledged. Each standby has a slot, so no more than one walsender. A
+//     crash keeps commits that were waiting. A standby checks timeline numbers and
+//     LSNs only, as PostgreSQL does.
 //   - The agent obeys the contract of pgcluster.OrderKind one slow step at a time.
 //     It may die between any two; its pledge, its led and its followed epoch do not.
 //   - Raft is an atomic register whose leader changes. A deposed leader goes on
 //     giving orders for a while and fails to save.
 //   - The network delays, duplicates, reorders and cuts, one way or both.
-//   - Clients write through any node's idea of who is open, however old.
+//   - Clients write over the pool of any node, by its idea of who is open, however old.
 //
 // Every acknowledged commit is remembered by identity. Check failures name the
 // invariant of package failover, or say "lost", "diverged" or "stuck".

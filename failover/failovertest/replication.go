@@ -54,7 +54,7 @@ func (n *node) connect() {
 	if up == nil || up == n || !p.key || p.receiver != nil || !n.c.talk(n, up) {
 		return
 	}
-	if !up.pg.running() || up.pg.stopping > 0 || up.pg.systemID != p.systemID || up.streamsFrom(n) {
+	if !up.pg.running() || up.pg.stopping > 0 || up.pg.systemID != p.systemID || up.streamsFrom(n) || up.serves(n) {
 		return
 	}
 	p.newest = max(p.newest, up.pg.lineage.Current())
@@ -67,6 +67,13 @@ func (n *node) connect() {
 	n.c.logf("%s streams from %s at %s", n.id, up.id, p.position())
 	n.c.checkPrefix(l)
 	l.pump()
+}
+
+// serves reports whether a walsender holds the slot of n. It may be one that has not
+// noticed yet that its connection is gone. Without slots PostgreSQL would count both,
+// and one standby would be two of K.
+func (n *node) serves(other *node) bool {
+	return slices.ContainsFunc(n.pg.senders, func(l *link) bool { return l.down == other })
 }
 
 // streamsFrom reports whether n gets its WAL from other, over however many hops.
