@@ -187,7 +187,11 @@ func validateMetrics(ms []Metric) error {
 			return invalid(field+".event", "%s", reason)
 		}
 		switch m.Kind {
-		case MetricConversion, MetricMean, MetricSales:
+		case MetricConversion, MetricMean:
+		case MetricSales:
+			if m.Event != EventPurchase {
+				return invalid(field+".event", "must be %s: no other event has sales", EventPurchase)
+			}
 		default:
 			return invalid(field+".kind", "unknown value %q", m.Kind)
 		}

@@ -54,6 +54,9 @@ func TestDefinition_Validate(t *testing.T) {
 		}},
 		{"metrics[0].kind", func(d *experiment.Definition) { d.Metrics = []experiment.Metric{{"m", "median", "visit"}} }},
 		{"metrics[0].event", func(d *experiment.Definition) { d.Metrics = []experiment.Metric{{"m", experiment.MetricMean, ""}} }},
+		{"metrics[0].event", func(d *experiment.Definition) {
+			d.Metrics = []experiment.Metric{{"m", experiment.MetricSales, "visit"}}
+		}},
 		{"metrics[1].key", func(d *experiment.Definition) {
 			d.Metrics = []experiment.Metric{{"m", experiment.MetricMean, "v"}, {"m", experiment.MetricSales, "v"}}
 		}},
