@@ -103,6 +103,9 @@ func run[R any](ctx context.Context, o Options, p plan[R]) (_ Result, err error)
 	if err := o.validate(); err != nil {
 		return Result{}, err
 	}
+	if sameFile(o.File, o.Rejects) {
+		return Result{}, fmt.Errorf("options: the file of rejects would replace the input %s", o.File)
+	}
 	src, err := open(o.File, o.Stdin)
 	if err != nil {
 		return Result{}, err

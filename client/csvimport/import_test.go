@@ -280,6 +280,26 @@ func TestImport_stdinGzip(t *testing.T) {
 	}
 }
 
+// A slip of the hand must not cost the file that is imported.
+func TestImport_rejectsOverInput(t *testing.T) {
+	t.Parallel()
+	const text = "userid,version\n1,gate_30\n2\n"
+	o := file(t, text)
+	link := filepath.Join(t.TempDir(), "link.csv")
+	if err := os.Symlink(o.File, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, o.Rejects = range []string{o.File, link} {
+		m := newMemory()
+		if _, err := csvimport.ImportAssignments(t.Context(), m, o, versions()); err == nil || m.calls > 0 {
+			t.Errorf("import with rejects in %s = %v after %d calls, want an error", o.Rejects, err, m.calls)
+		}
+		if got := read(t, o.File); got != text {
+			t.Fatalf("the input is now %q", got)
+		}
+	}
+}
+
 // Spreadsheets begin a file with a byte order mark, and may quote its header.
 func TestImport_byteOrderMark(t *testing.T) {
 	t.Parallel()

@@ -79,6 +79,13 @@ func open(path string, stdin io.Reader) (_ *source, err error) {
 	return s, nil
 }
 
+// sameFile reports whether both paths lead to one file that is there.
+func sameFile(a, b string) bool {
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
 // identify leaves f at its beginning.
 func identify(f *os.File) (inputID, error) {
 	info, err := f.Stat()
