@@ -59,7 +59,7 @@ func defaultSettings() map[string]string {
 		"wal_receiver_status_interval":   "1s",
 		"wal_receiver_timeout":           "2s", // asks a silent upstream for a sign of life after half of it: the standby vouches for an idle primary whose xpd is gone
 		"wal_retrieve_retry_interval":    "100ms",
-		"wal_sender_timeout":             "10s",
+		"wal_sender_timeout":             "4s", // a standby whose host fell silent counts as streaming until then
 	}
 }
 

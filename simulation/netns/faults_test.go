@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,6 +24,9 @@ const (
 	futile = 2 * time.Second
 	// calm is for how long no failover must follow once a node is silent for another.
 	calm = 2 * time.Second
+	// shrinkBound is how soon nobody counts any more on a standby that fell silent:
+	// PostgreSQL's own time for it, the policy's, and some for this machine.
+	shrinkBound = (4 + 2 + 2) * time.Second
 )
 
 func TestF08_hostLost(t *testing.T) { //nolint:paralleltest // see above
@@ -226,6 +230,52 @@ func TestF15_oneOfThreeLinksCut(t *testing.T) { //nolint:paralleltest // see abo
 			}
 		}
 		return nil
+	})
+	expectFailover(t, report, false)
+}
+
+func TestF16_hostOfAStandbyLost(t *testing.T) { //nolint:paralleltest // see above
+	report := underLoad(t, func(ctx context.Context, r run) error {
+		return r.Disturb(ctx, "F16 host of a standby lost", func(ctx context.Context) error {
+			_, standbys, err := r.roles(ctx)
+			if err != nil {
+				return err
+			}
+			lost, at := standbys[0], time.Now()
+			if err := errors.Join(r.Unplug(ctx, lost), r.Cluster.KillNode(ctx, lost)); err != nil {
+				return err
+			}
+			_, err = r.Cluster.WaitStatus(ctx, "the sync set shrinks", func(st failover.Status) bool {
+				return !strings.Contains(st.Sync, string(lost))
+			})
+			if err != nil {
+				return err
+			}
+			took := time.Since(at)
+			r.Say("the sync set shrinks after %.1f s", took.Seconds())
+			if took > shrinkBound {
+				return fmt.Errorf("the sync set counts on the lost host for %.1f s, want at most %s", took.Seconds(), shrinkBound)
+			}
+			return r.repair(ctx, func() error { return r.Cluster.StartNode(lost) })
+		})
+	})
+	expectFailover(t, report, false)
+}
+
+func TestF23_leaderPartitionedAway(t *testing.T) { //nolint:paralleltest // see above
+	report := underLoad(t, func(ctx context.Context, r run) error {
+		return r.Disturb(ctx, "F23 Raft leader, a standby, partitioned away", func(ctx context.Context) error {
+			primary, leader, _, err := r.parts(ctx)
+			if err != nil {
+				return err
+			}
+			return r.withoutFailover(ctx, func() error {
+				if err := r.Isolate(ctx, leader); err != nil {
+					return err
+				}
+				return r.awaitSilent(ctx, primary, leader)
+			})
+		})
 	})
 	expectFailover(t, report, false)
 }
