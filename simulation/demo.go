@@ -92,6 +92,7 @@ func loseNode(ctx context.Context, s *Session) error {
 			return err
 		}
 		s.Say("%s comes back", primary)
+		s.Repaired()
 		return s.Cluster.StartNode(primary)
 	})
 }

@@ -115,6 +115,7 @@ func TestF07_XPDAndPostgresOfThePrimaryKilled(t *testing.T) { //nolint:parallelt
 			if err := s.Failover(ctx, func() error { return s.Cluster.KillNode(ctx, primary) }); err != nil {
 				return err
 			}
+			s.Repaired()
 			return s.Cluster.StartNode(primary)
 		})
 	})
@@ -146,6 +147,7 @@ func TestF16_StandbyLost(t *testing.T) { //nolint:paralleltest // see above
 			if err := s.AwaitEnrolment(ctx, time.Now()); err != nil {
 				return fmt.Errorf("writes do not go on without %s: %w", lost, err)
 			}
+			s.Repaired()
 			if err := s.Cluster.StartNode(lost); err != nil {
 				return err
 			}
@@ -218,6 +220,7 @@ func blockAndReturn(ctx context.Context, s *simulation.Session, order []pgcluste
 	if err := s.AwaitEnrolment(ctx, time.Now()); err != nil {
 		return fmt.Errorf("writes do not go on after the return of %s: %w", order[0], err)
 	}
+	s.Repaired()
 	return s.Cluster.StartNode(order[1])
 }
 
@@ -303,6 +306,7 @@ func loseCandidate(ctx context.Context, s *simulation.Session, candidate pgclust
 	if err := s.AwaitEnrolment(ctx, time.Now()); err != nil {
 		return err
 	}
+	s.Repaired()
 	return s.Cluster.StartNode(candidate)
 }
 

@@ -42,7 +42,7 @@ type Session struct {
 	floor   *load
 
 	measured     time.Time // latencies before it are warm-up
-	repaired     time.Time // when the present disturbance ended, if it did
+	repaired     time.Time // when the present disturbance was put right, or began if it does not need to be
 	disturbances []Disturbance
 }
 
@@ -54,8 +54,8 @@ type Disturbance struct {
 	Target Millis           `json:"target_ms,omitempty"`
 	From   pgcluster.NodeID `json:"primary_before"`
 	To     pgcluster.NodeID `json:"primary_after"`
-	Healed Millis           `json:"healed_after_ms"`     // until the next loss of a node would be survived
-	Rejoin Millis           `json:"rejoin_ms,omitempty"` // of that, since what was broken was put right
+	Healed Millis           `json:"healed_after_ms"` // until the next loss of a node would be survived
+	Rejoin Millis           `json:"rejoin_ms"`       // of that, since what was broken was put right
 
 	window window
 }
@@ -126,7 +126,7 @@ func (s *Session) Disturb(ctx context.Context, name string, steps func(context.C
 		return err
 	}
 	from := time.Now()
-	s.repaired = time.Time{}
+	s.repaired = from
 	if err := steps(ctx); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -143,11 +143,8 @@ func (s *Session) Disturb(ctx context.Context, name string, steps func(context.C
 	}
 	d := Disturbance{
 		Name: name, At: Millis(from.Sub(s.start)), From: before, To: after, Target: targetPause(name),
-		Healed: Millis(healed.Sub(from)), Pause: Millis(s.journal.longestPause(from, time.Now())),
+		Healed: Millis(healed.Sub(from)), Rejoin: Millis(healed.Sub(s.repaired)), Pause: Millis(s.journal.longestPause(from, time.Now())),
 		window: window{from: from, to: healed.Add(aftermath)},
-	}
-	if !s.repaired.IsZero() {
-		d.Rejoin = Millis(healed.Sub(s.repaired))
 	}
 	s.disturbances = append(s.disturbances, d)
 	s.Say("%s: writes paused %d ms, primary %s, healed after %.1f s",
