@@ -49,6 +49,22 @@ func TestStep_loss(t *testing.T) {
 				n1 open e1 ANY 1 (n2, n3) floor 1:0/A`,
 		},
 		{
+			name: "F3 primary's postgres hangs, and no standby hears it", state: steady(),
+			view: see(primary(hangs), standby("n2", deaf), standby("n3", deaf)),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 recruit
+				> n1 recruit e2
+				> n2 recruit e2
+				> n3 recruit e2`,
+		},
+		{
+			name: "F31 F44 primary's postgres does not answer its agent, but a standby hears it: no failover", state: steady(),
+			view: see(primary(hangs), standby("n2", deaf), standby("n3")),
+			want: `
+				n1 open e1 ANY 1 (n2, n3) floor 1:0/A`,
+		},
+		{
 			name: "F19 primary silent and one standby too: nobody could be chosen, so nothing is closed", state: steady(),
 			view: silent(see(standby("n2", deaf)), primary(), time.Minute),
 			want: `
@@ -260,168 +276,6 @@ func onTimeline2(followed uint64) change {
 		r.Position.Timeline, r.Followed = 2, followed
 		r.Lineage = pgcluster.Lineage{{Parent: 1, At: 5, Child: 2}}
 	}
-}
-
-func TestStep_promotion(t *testing.T) {
-	t.Parallel()
-	n2 := chose("n2", "n3")
-	led := func(r *pgcluster.Report) { r.Followed, r.Pledged.Epoch, r.Receiver.Upstream = 2, 2, "n2" }
-	unreachable := func(r *pgcluster.Report) { r.Barrier, r.Senders = 0, nil }
-	runSteps(t, []stepCase{
-		{
-			name: "until it is promoted, the order is repeated and standbys are re-pointed", state: failing(failover.PhasePromote, n2),
-			view: see(standby("n2", pledged(2)), standby("n3", pledged(2))),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e2 promote n2 with ANY 1 (n3)
-				> n2 lead e2 ANY 1 (n3) barrier true open false
-				> n3 follow e2 n2`,
-		},
-		{
-			name: "F24 a promotion that hangs is given up", state: failing(failover.PhasePromote, n2),
-			view: waited(see(standby("n2", pledged(2)), standby("n3", pledged(2))), 15*time.Second),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e3 recruit tried [n2]
-				> n2 recruit e3
-				> n3 recruit e3`,
-		},
-		{
-			name: "it falls silent: the next epoch is recruited", state: failing(failover.PhasePromote, n2),
-			view: silent(see(standby("n3", pledged(2))), standby("n2"), 1500*time.Millisecond),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e3 recruit tried [n2]
-				> n3 recruit e3`,
-		},
-		{
-			name: "F25 no standby reaches it: the next epoch is recruited", state: failing(failover.PhaseBarrier, n2),
-			view: waited(see(promoted(unreachable), standby("n3", led)), 15*time.Second),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e3 recruit tried [n2]
-				> n2 recruit e3
-				> n3 recruit e3`,
-		},
-		{
-			name: "F25 a standby that catches up reaches it", state: failing(failover.PhaseBarrier, n2),
-			view: waited(see(promoted(unreachable, func(r *pgcluster.Report) {
-				r.Senders = []pgcluster.Sender{{Node: "n3"}}
-			}), standby("n3", led)), 15*time.Second),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e2 barrier n2 with ANY 1 (n3)
-				> n2 lead e2 ANY 1 (n3) barrier true open false
-				> n3 follow e2 n2`,
-		},
-		{
-			name: "F25 who is away reaches nobody", state: failing(failover.PhaseBarrier, n2),
-			view: waited(see(promoted(unreachable), standby("n3", stopped, led)), 15*time.Second),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e2 barrier n2 with ANY 1 (n3)
-				> n2 lead e2 ANY 1 (n3) barrier true open false
-				> n3 follow e2 n2`,
-		},
-		{
-			name: "F25 it dies before its barrier: the next epoch is recruited", state: failing(failover.PhaseBarrier, n2),
-			view: see(promoted(crashed), standby("n3", led)),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e3 recruit tried [n2]
-				> n2 recruit e3
-				> n3 recruit e3`,
-		},
-		{
-			name: "the barrier is acknowledged and flushed: open", state: failing(failover.PhaseBarrier, n2),
-			view: see(promoted(), standby("n3", led)),
-			want: `
-				n2 open e2 ANY 1 (n3) floor 2:0/6E
-				> n2 lead e2 ANY 1 (n3) barrier true open true`,
-		},
-		{
-			name: "the barrier is not acknowledged: closed", state: failing(failover.PhaseBarrier, n2),
-			view: see(promoted(func(r *pgcluster.Report) { r.Barrier = 1 }), standby("n3", led)),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e2 barrier n2 with ANY 1 (n3)
-				> n2 lead e2 ANY 1 (n3) barrier true open false
-				> n3 follow e2 n2`,
-		},
-		{
-			name: "too few have flushed the barrier: closed", state: failing(failover.PhaseBarrier, n2),
-			view: see(promoted(func(r *pgcluster.Report) { r.Senders[0].Flushed = 109 }), standby("n3", led)),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e2 barrier n2 with ANY 1 (n3)
-				> n2 lead e2 ANY 1 (n3) barrier true open false
-				> n3 follow e2 n2`,
-		},
-		{
-			name: "a walsender outside the set still counts itself: closed", state: failing(failover.PhaseBarrier, n2),
-			view: see(promoted(func(r *pgcluster.Report) { r.Senders = append(r.Senders, sender("n1", 90)) }), standby("n3", led)),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e2 barrier n2 with ANY 1 (n3)
-				> n2 lead e2 ANY 1 (n3) barrier true open false
-				> n3 follow e2 n2`,
-		},
-		{
-			name: "the rule in force is that of an earlier order: closed", state: failing(failover.PhaseBarrier, n2),
-			view: see(promoted(func(r *pgcluster.Report) { r.Order.SyncSeq = 0 }), standby("n3", led)),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e2 barrier n2 with ANY 1 (n3)
-				> n2 lead e2 ANY 1 (n3) barrier true open false
-				> n3 follow e2 n2`,
-		},
-		{
-			name: "nobody of the set streams, but another does: the set is replaced", state: failing(failover.PhaseBarrier, chose("n2", "n1")),
-			view: see(promoted(), standby("n3", led)),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e2 barrier n2 with ANY 1 (n3)
-				> n2 lead e2 ANY 1 (n3) barrier true open false
-				> n3 follow e2 n2`,
-		},
-		{
-			name:  "F26 who followed an epoch that never opened is cloned",
-			state: failing(failover.PhaseBarrier, n2, func(op *failover.Operation) { op.Epoch = 3 }),
-			view: see(
-				promoted(func(r *pgcluster.Report) { r.Led = 3 }),
-				standby("n3", pledged(3), onTimeline2(2)),
-				primary(crashed, pledged(3)),
-			),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e3 barrier n2 with ANY 1 (n3)
-				> n1 follow e3 n2
-				> n2 lead e3 ANY 1 (n3) barrier true open false
-				> n3 follow e3 n2, reclone`,
-		},
-		{
-			name:  "F26 who may have followed one since its report pledges first",
-			state: failing(failover.PhaseBarrier, n2, func(op *failover.Operation) { op.Epoch = 3 }),
-			view:  see(promoted(func(r *pgcluster.Report) { r.Led = 3 }), standby("n3")),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e3 barrier n2 with ANY 1 (n3)
-				> n2 lead e3 ANY 1 (n3) barrier true open false
-				> n3 recruit e3`,
-		},
-		{
-			name: "F26 the primary has that WAL too: nobody is cloned",
-			state: failing(failover.PhaseBarrier, n2, func(op *failover.Operation) {
-				op.Epoch, op.Base = 3, failover.Base{Epoch: 2, Timeline: 2}
-			}),
-			view: see(promoted(func(r *pgcluster.Report) { r.Led = 3 }), standby("n3", pledged(3), onTimeline2(2))),
-			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
-				failover e3 barrier n2 with ANY 1 (n3)
-				> n2 lead e3 ANY 1 (n3) barrier true open false
-				> n3 follow e3 n2`,
-		},
-	})
 }
 
 func TestStep_syncSet(t *testing.T) {

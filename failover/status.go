@@ -117,6 +117,9 @@ func (d *decision) unacknowledged() string {
 	if !r.Running() {
 		return fmt.Sprintf("PostgreSQL on %s is %s", d.s.Primary.Node, r.Process)
 	}
+	if r.AnsweredAgo >= d.p.Hung && !d.vouched() {
+		return fmt.Sprintf("PostgreSQL on %s does not answer", d.s.Primary.Node) + d.quorumMissing()
+	}
 	sync := d.s.Sync.target()
 	if streaming(r, sync) < sync.K {
 		return fmt.Sprintf("%s waits for %d of %s to stream", d.s.Primary.Node, sync.K, list(sync.Members))

@@ -49,9 +49,10 @@ func (d *decision) standbysRunning() int {
 }
 
 // primaryLost reports whether the primary must be replaced, and why. A report of
-// its own agent is taken at once. Silence counts only if enough standbys are there
-// to recruit and none of them hears the primary: otherwise it is this node's link
-// or only the primary's xpd that is gone.
+// its own agent that PostgreSQL is down is taken at once. Silence of the agent, or
+// of PostgreSQL to its agent, counts only if enough standbys are there to recruit
+// and none of them hears the primary: otherwise it is this node's link or only the
+// primary's xpd that is gone, or PostgreSQL is busy.
 func (d *decision) primaryLost() (string, bool) {
 	id := d.s.Primary.Node
 	if r, ok := d.v.report(id, d.p); ok {
@@ -60,30 +61,34 @@ func (d *decision) primaryLost() (string, bool) {
 			return fmt.Sprintf("PostgreSQL on %s %s", id, r.Process), true
 		case r.Running() && r.Role == pgcluster.RoleStandby:
 			return fmt.Sprintf("PostgreSQL on %s runs as a standby", id), true
+		case r.AnsweredAgo >= d.p.Hung && d.unheard():
+			return fmt.Sprintf("PostgreSQL on %s hangs and no standby hears it", id), true
 		}
 		return "", false
 	}
-	silence := d.v.silentFor(id)
-	if silence < d.p.Silence {
-		return "", false
+	if silence := d.v.silentFor(id); silence >= d.p.Silence && d.unheard() {
+		return fmt.Sprintf("%s silent for %s and no standby hears its PostgreSQL", id, silence.Round(100*time.Millisecond)), true
 	}
-	opinions := 0
+	return "", false
+}
+
+// unheard reports whether enough standbys run to replace the primary, and none of
+// them hears it.
+func (d *decision) unheard() bool {
+	id, opinions := d.s.Primary.Node, 0
 	for _, m := range d.s.Members {
 		r, ok := d.v.report(m.ID, d.p)
 		if !ok || m.ID == id {
 			continue
 		}
 		if r.Running() && r.Receiver.Streaming && r.Receiver.Upstream == id && r.Receiver.HeardAgo < d.p.Heard {
-			return "", false
+			return false
 		}
 		if d.s.Sync.Durable.Has(m.ID) && r.Role == pgcluster.RoleStandby {
 			opinions++
 		}
 	}
-	if opinions < d.s.Sync.Durable.Quorum() {
-		return "", false
-	}
-	return fmt.Sprintf("%s silent for %s and no standby hears its PostgreSQL", id, silence.Round(100*time.Millisecond)), true
+	return opinions >= d.s.Sync.Durable.Quorum()
 }
 
 // syncSet changes the sync set by at most one member, or carries a change on.

@@ -220,6 +220,10 @@ func (d *decision) barrier() {
 		return
 	case !ok:
 		return
+	case op.Kind == KindBootstrap:
+	case r.AnsweredAgo >= d.p.Hung:
+		d.retry(fmt.Sprintf("PostgreSQL on %s hangs before its barrier", op.To))
+		return
 	case d.v.Now-d.v.PhaseSince >= d.p.PromoteWait && d.unreached(r):
 		d.retry(fmt.Sprintf("no standby reached %s within %s", op.To, d.p.PromoteWait))
 		return

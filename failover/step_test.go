@@ -131,6 +131,8 @@ func stopped(r *pgcluster.Report) {
 	r.Process, r.Senders, r.Open = pgcluster.ProcessStopped, nil, 0
 }
 
+func hangs(r *pgcluster.Report) { r.AnsweredAgo = 5 * time.Second }
+
 func deaf(r *pgcluster.Report) { r.Receiver.HeardAgo = 5 * time.Second }
 
 func empty(r *pgcluster.Report) {

@@ -29,6 +29,7 @@ type Observation struct {
 type Policy struct {
 	Silence     time.Duration // without a report for so long, a node is silent
 	Heard       time.Duration // a standby that heard from the primary within this vouches for it
+	Hung        time.Duration // a PostgreSQL that has not answered its agent for so long hangs
 	StandbyLost time.Duration // without streaming for so long, a standby leaves the sync set
 	RecruitWait time.Duration // how long standbys are waited for before the old primary is restarted instead
 	PromoteWait time.Duration // a promotion that takes longer has failed, and so has a barrier that no standby reaches
@@ -41,6 +42,7 @@ func DefaultPolicy() Policy {
 	return Policy{
 		Silence:     1500 * time.Millisecond,
 		Heard:       1500 * time.Millisecond, // an idle primary answers a ping every second
+		Hung:        5 * time.Second,
 		StandbyLost: 2 * time.Second,
 		RecruitWait: time.Second,
 		PromoteWait: 15 * time.Second,

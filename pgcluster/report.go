@@ -107,6 +107,10 @@ type Report struct {
 	Open      uint64 `json:"open"`                 // epoch for which ordinary clients may write
 	Stopping  bool   `json:"stopping,omitempty"`   // this node's xpd is being shut down
 
+	// AnsweredAgo is how long ago PostgreSQL answered the agent, or was started or
+	// found if it has not yet; zero if it is down. One that hangs is not down.
+	AnsweredAgo time.Duration `json:"answered_ago"`
+
 	Order     OrderStatus `json:"order"`
 	LastError string      `json:"last_error,omitempty"` // from PostgreSQL's own log or a failed probe
 }

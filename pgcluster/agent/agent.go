@@ -39,7 +39,7 @@ type Agent struct {
 	held       bool               // the server died after the order was done: wait for the next
 	generation uint64             // grows when observations that are under way become void
 	report     pgcluster.Report
-	probed     time.Time
+	probed     time.Time     // when the server last answered; before that, when it came
 	changed    chan struct{} // closed when report.Seq grows
 
 	// Of the reconcile loop alone.
@@ -74,6 +74,7 @@ func New(o Options) (*Agent, error) {
 		kick:     make(chan struct{}, 1),
 		barriers: make(chan barrier, 1),
 		changed:  make(chan struct{}),
+		probed:   time.Now(),
 		report:   pgcluster.Report{Node: o.Node, Process: pgcluster.ProcessStarting, Role: pgcluster.RoleNone},
 	}
 	state.get().report(&a.report)

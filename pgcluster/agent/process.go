@@ -81,7 +81,7 @@ func (s *server) reload() error {
 // the server, or when unwatch is called.
 func (a *Agent) watch(ctx context.Context, s *server) {
 	a.mu.Lock()
-	a.server = s
+	a.server, a.probed = s, time.Now()
 	a.mu.Unlock()
 	a.publish(func(r *pgcluster.Report) {
 		r.Process, r.PositionKnown = pgcluster.ProcessStarting, false

@@ -23,6 +23,9 @@ func (a *Agent) snapshot() pgcluster.Report {
 	if r.Receiver.Streaming {
 		r.Receiver.HeardAgo += time.Since(a.probed)
 	}
+	if !r.Down() {
+		r.AnsweredAgo = time.Since(a.probed)
+	}
 	return r
 }
 
