@@ -50,6 +50,18 @@ func TestStep_promotion(t *testing.T) {
 				> n3 recruit e3`,
 		},
 		{
+			name: "F25 it fails for the second time: a crash loop leaves no trail in Raft",
+			state: failing(failover.PhaseBarrier, n2, func(op *failover.Operation) {
+				op.Tried = []pgcluster.NodeID{"n2"}
+			}),
+			view: see(promoted(crashed), standby("n3", led)),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e3 recruit tried [n2]
+				> n2 recruit e3
+				> n3 recruit e3`,
+		},
+		{
 			name: "F25 it hangs: the next epoch is recruited", state: failing(failover.PhaseBarrier, n2),
 			view: see(promoted(hangs), standby("n3", led)),
 			want: `

@@ -188,7 +188,7 @@ func (d *decision) promote() {
 // retry gives up on the chosen node and recruits again, one epoch higher.
 func (d *decision) retry(reason string) {
 	op := d.s.Op
-	if op.To != op.From {
+	if op.To != op.From && !slices.Contains(op.Tried, op.To) {
 		op.Tried = append(op.Tried, op.To)
 	}
 	op.To, op.InPlace = "", false
