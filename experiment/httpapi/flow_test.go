@@ -313,8 +313,8 @@ func TestTrouble(t *testing.T) {
 		kind   string
 		logged int
 	}{
-		{"overloaded", func(context.Context) error { return fmt.Errorf("queue: %w", experiment.ErrOverloaded) }, 503, "overloaded", 1},
-		{"no primary in time", func(ctx context.Context) error { <-ctx.Done(); return fmt.Errorf("wait: %w", ctx.Err()) }, 503, "unavailable", 1},
+		{"overloaded", func(context.Context) error { return fmt.Errorf("queue: %w", experiment.ErrOverloaded) }, 503, "overloaded", 0},
+		{"no primary in time", func(ctx context.Context) error { <-ctx.Done(); return fmt.Errorf("wait: %w", ctx.Err()) }, 503, "unavailable", 0},
 		{"something else", func(context.Context) error { return errors.New("secret table is missing") }, 500, "internal", 1},
 		{"a panic", func(context.Context) error { panic("secret index out of range") }, 500, "internal", 1},
 	}

@@ -110,8 +110,10 @@ func report(logger *slog.Logger, r *http.Request, status int, err error) {
 	left := errors.Is(err, context.Canceled) && r.Context().Err() != nil
 	switch {
 	case status < http.StatusInternalServerError || left:
-	case status == http.StatusServiceUnavailable: // the client is told to come again
-		logger.WarnContext(r.Context(), "request refused", "method", r.Method, "path", r.URL.Path, "error", err)
+	case status == http.StatusServiceUnavailable:
+		// The client is told to come again and the metrics count it; under overload
+		// there are thousands in a second.
+		logger.DebugContext(r.Context(), "request refused", "method", r.Method, "path", r.URL.Path, "error", err)
 	default:
 		logger.ErrorContext(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}

@@ -42,8 +42,8 @@ func TestHandle(t *testing.T) {
 			status: 422, body: `{"type":"/problems/invalid","title":"A field has a value that cannot be accepted","status":422,` +
 				`"detail":"must be \u003cb\u003e","field":"a.b"}`,
 		},
-		{name: "an error of the table", err: fmt.Errorf("do: %w", errBusy), status: 503, logged: "WARN"},
-		{name: "an end without the client's doing", err: context.Canceled, status: 503, logged: "WARN"},
+		{name: "an error of the table", err: fmt.Errorf("do: %w", errBusy), status: 503, logged: "DEBUG"},
+		{name: "an end without the client's doing", err: context.Canceled, status: 503, logged: "DEBUG"},
 		{name: "a client that left", ctx: gone, err: context.Canceled, status: 503},
 		{
 			name: "an error that nobody foresaw", err: errors.New("secret"), status: 500, logged: "ERROR",
@@ -62,7 +62,7 @@ func TestHandle(t *testing.T) {
 			}
 			var log strings.Builder
 			w := httptest.NewRecorder()
-			problem.Handle(slog.New(slog.NewTextHandler(&log, nil)), classify, func(http.ResponseWriter, *http.Request) error {
+			problem.Handle(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), classify, func(http.ResponseWriter, *http.Request) error {
 				return tt.err
 			})(w, httptest.NewRequestWithContext(ctx, http.MethodGet, "/x", nil))
 			if diff := cmp.Diff(tt.body+"\n", w.Body.String()); diff != "" {
