@@ -90,7 +90,6 @@ func TestF11_cutFromTheLeaderOnly(t *testing.T) { //nolint:paralleltest // see a
 }
 
 func TestF12_cutFromBothStandbysOnly(t *testing.T) { //nolint:paralleltest // see above
-	slow(t)
 	report := underLoad(t, func(ctx context.Context, r run) error {
 		return r.Disturb(ctx, "F12 primary's PostgreSQL cut from both standbys only", func(ctx context.Context) error {
 			primary, _, err := r.roles(ctx)
