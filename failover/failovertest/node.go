@@ -91,6 +91,7 @@ func (n *node) startXpd() {
 	}
 	n.c.logf("%s: xpd starts", n.id)
 	n.xpd = true
+	n.restore()
 	n.view.Since = n.c.now
 	n.view.Reports = map[pgcluster.NodeID]failover.Observation{}
 	n.view.Streamed = map[pgcluster.NodeID]time.Duration{}

@@ -12,8 +12,9 @@ import (
 type register struct {
 	index, term uint64
 	state       failover.State
-	leader      int // -1: none
-	life        int // of the leader's xpd, when it was elected
+	leader      int              // -1: none
+	life        int              // of the leader's xpd, when it was elected
+	past        []failover.State // by index
 }
 
 // canLead reports whether n reaches a majority.
@@ -99,6 +100,19 @@ func (n *node) hear(leader *node) {
 	}
 }
 
+// restore is what a restarted node knows until it hears from a leader: its last
+// snapshot.
+func (n *node) restore() {
+	if back := n.c.rng.IntN(8); n.c.chance(3) && back < int(n.index) {
+		n.index -= uint64(back)
+	}
+	n.replica = n.c.raft.state
+	if n.index < uint64(len(n.c.raft.past)) {
+		n.replica = n.c.raft.past[n.index]
+	}
+	n.retarget(failover.Primary{}, n.replica.Primary)
+}
+
 // catchUp is Raft's replication to a follower that missed something.
 func (n *node) catchUp() {
 	if n.c.raft.leader >= 0 {
@@ -157,6 +171,7 @@ func (n *node) commitState(base, term uint64, next failover.State) bool {
 		return false
 	}
 	prev := c.raft.state
+	c.raft.past = append(c.raft.past, prev)
 	c.raft.index++
 	c.raft.state = next
 	n.apply()
