@@ -72,6 +72,10 @@ faults: deps ## break real processes and, as root, real hosts under load: one li
 		-run '^TestF[0-9]' ./simulation ./simulation/netns 2>&1 | tee bin/faults/test.log | \
 		sed -nE 's/^.*fault: //p; /^ *--- (FAIL|SKIP)|^(ok|FAIL|panic)/p'
 
+.PHONY: mutants
+mutants: deps ## break each safety rule on purpose and show which test notices; RUN=pattern to choose
+	$(REACHABLE) go run ./internal/mutants -run '$(RUN)'
+
 .PHONY: lint
 lint: ## lint and check the formatting; builds the linter on first use
 	@scripts/install-tool.sh '$(TOOLS)' github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT)

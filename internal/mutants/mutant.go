@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// mutant is a rule that is broken by replacing text that occurs once in a file.
+type mutant struct {
+	name     string
+	file     string
+	old, new string
+	suites   []suite
+	needs    string // the suite that must notice; if empty, any of them may
+}
+
+// suite is some tests of a package. Those of one package stand together in a mutant.
+type suite struct {
+	name  string
+	pkg   string
+	run   string // pattern of test names
+	args  []string
+	limit time.Duration
+}
+
+// apply returns the source with the mutant in it.
+func (m mutant) apply(source string) (string, error) {
+	if n := strings.Count(source, m.old); n != 1 {
+		return "", fmt.Errorf("its text occurs %d times in %s, want once:\n%s", n, m.file, m.old)
+	}
+	return strings.Replace(source, m.old, m.new, 1), nil
+}
+
+// Of the pure rules: tables, the exhaustive search, and histories.
+func tables() suite {
+	return suite{name: "tables", pkg: "failover", run: "^TestStep_|^TestSwitchover$", limit: time.Minute}
+}
+
+func searches() suite {
+	return suite{name: "search", pkg: "failover", run: "^TestSyncSet_exhaustive$", limit: 2 * time.Minute}
+}
+
+func histories() suite {
+	return suite{
+		name: "histories", pkg: "failover/failovertest", run: "^TestHistories$",
+		args: []string{"-seeds=4000"}, limit: 3 * time.Minute,
+	}
+}
+
+// processes is a test on real processes.
+func processes(pkg, test string) suite {
+	return suite{name: test, pkg: pkg, run: "^" + test + "$", limit: 2 * time.Minute}
+}
+
+func allMutants() []mutant {
+	var all []mutant
+	for _, m := range rules() {
+		m.suites = []suite{tables(), searches(), histories()}
+		all = append(all, m)
+	}
+	return append(all, rest()...)
+}
