@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"testing"
@@ -71,9 +72,15 @@ func TestAgent_undoesAlterSystem(t *testing.T) {
 	if got := query[string](t, n1.admin(), "SHOW work_mem"); got != "5MB" {
 		t.Errorf("work_mem = %s: a setting that is not the agent's was reset", got)
 	}
-	n2 := nodes[1]
-	n2.kill9()
-	conn := n1.service()
-	go func() { _, _ = conn.Exec(t.Context(), "CREATE TABLE waits ()") }()
-	waiter(t, n1.admin(), -1)
+	nodes[1].kill9()
+	conn, ended := n1.service(), make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.Background(), "CREATE TABLE waits ()")
+		ended <- err
+	}()
+	pid := waiter(t, n1.admin(), -1)
+	exec(t, n1.admin(), "SELECT pg_terminate_backend($1)", pid)
+	if err := <-ended; err == nil {
+		t.Error("a commit that no standby has was acknowledged")
+	}
 }
