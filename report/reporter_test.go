@@ -288,7 +288,10 @@ type gated struct {
 func (d gated) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
 	n := d.running.Add(1)
 	defer d.running.Add(-1)
-	for most := d.most.Load(); n > most && !d.most.CompareAndSwap(most, n); most = d.most.Load() {
+	for most := d.most.Load(); n > most; most = d.most.Load() {
+		if d.most.CompareAndSwap(most, n) {
+			break
+		}
 	}
 	select {
 	case <-d.gate:

@@ -82,7 +82,7 @@ func suspendPostgres(dir string, id pgcluster.NodeID) (resume func(), err error)
 	}
 	pids := []int{postmaster}
 	children, err := os.ReadFile(fmt.Sprintf("/proc/%[1]d/task/%[1]d/children", postmaster))
-	for _, field := range strings.Fields(string(children)) {
+	for field := range strings.FieldsSeq(string(children)) {
 		if pid, err := strconv.Atoi(field); err == nil && syscall.Kill(pid, syscall.SIGSTOP) == nil {
 			pids = append(pids, pid)
 		}

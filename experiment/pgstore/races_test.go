@@ -292,7 +292,10 @@ type counting struct {
 func (d counting) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
 	n := d.running.Add(1)
 	defer d.running.Add(-1)
-	for most := d.most.Load(); n > most && !d.most.CompareAndSwap(most, n); most = d.most.Load() {
+	for most := d.most.Load(); n > most; most = d.most.Load() {
+		if d.most.CompareAndSwap(most, n) {
+			break
+		}
 	}
 	return d.DB.Do(ctx, fn)
 }

@@ -86,8 +86,10 @@ func New(o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the cache of units: %w", err)
 	}
-	s := &Store{db: o.DB, listen: o.ListenConn, now: o.Now, log: o.Logger, cache: units,
-		loading: newTurn(), changing: newTurn(), importing: newTurn(), imports: make(chan struct{}, maxImports)}
+	s := &Store{
+		db: o.DB, listen: o.ListenConn, now: o.Now, log: o.Logger, cache: units,
+		loading: newTurn(), changing: newTurn(), importing: newTurn(), imports: make(chan struct{}, maxImports),
+	}
 	s.metrics = newMetrics(s, o.Registry)
 	limit := int64(o.MaxQueue)
 	s.lookups = newGroup(s, groupLookup, limit, s.lookUp)

@@ -46,7 +46,7 @@ func suspend(t *testing.T, postmaster int) func() {
 	if err != nil {
 		t.Error(err)
 	}
-	for _, field := range strings.Fields(string(children)) {
+	for field := range strings.FieldsSeq(string(children)) {
 		if pid, err := strconv.Atoi(field); err == nil && syscall.Kill(pid, syscall.SIGSTOP) == nil {
 			pids = append(pids, pid)
 		}
