@@ -69,7 +69,7 @@ simulate: ## play seeded histories of cluster control in a model; SEEDS=100000 F
 faults: deps ## break real processes and, as root, real hosts under load: one line per fault; logs in bin/faults/
 	@rm -rf bin/faults && mkdir -p bin/faults
 	@$(REACHABLE) XPD_FAULTS=all XPD_FAULT_LOGS='$(CURDIR)/bin/faults' go test -v -count=1 -timeout 25m \
-		-run '^TestF[0-9]' ./simulation ./simulation/netns 2>&1 | tee bin/faults/test.log | \
+		-run '^TestF' ./simulation ./simulation/netns 2>&1 | tee bin/faults/test.log | \
 		sed -nE 's/^.*fault: //p; /^ *--- (FAIL|SKIP)|^(ok|FAIL|panic)/p'
 
 .PHONY: mutants

@@ -45,6 +45,25 @@ func TestReport_text(t *testing.T) {
 	}
 }
 
+func TestReport_FaultLines(t *testing.T) {
+	t.Parallel()
+	r := Report{
+		Seed:         7,
+		Disturbances: []Disturbance{{Name: "F8", Pause: Millis(1824 * time.Millisecond), From: "n1", To: "n2", Healed: Millis(9 * time.Second), Rejoin: Millis(2440 * time.Millisecond)}},
+		Requests:     Requests{Made: 1000},
+		Acknowledged: Acknowledged{Assignments: 600, Exposures: 300, Events: 50},
+		Audits:       []NodeAudit{{Node: "n2", Role: rolePrimary, MissingEvents: 1}, {Node: "n1", Role: "sync standby", MissingAssignments: 3, MissingEvents: 1}},
+	}
+	lost := []string{"fault: F8                                                       n1 → n2  pause  1824 ms  failed 0 of 1000  lost 4 of 950  rejoin 2.4 s  acknowledged data is missing or differs (seed 7)"}
+	if diff := cmp.Diff(lost, r.FaultLines()); diff != "" {
+		t.Errorf("FaultLines() (-want +got):\n%s", diff)
+	}
+	r.Audits = []NodeAudit{{Node: "n2", Role: rolePrimary}, {Node: "n1", Role: "sync standby"}}
+	if got := r.FaultLines()[0]; !strings.HasSuffix(got, "lost 0 of 950  rejoin 2.4 s  ok") {
+		t.Errorf("FaultLines() = %s, want that nothing was lost and all is ok", got)
+	}
+}
+
 const wantText = `
 seed 7, 300 requests for treatments per second, 61.2 s of load
 

@@ -233,6 +233,34 @@ func TestOpen_keepsWhatAUsedFolderHas(t *testing.T) {
 	}
 }
 
+func TestOpen_onHosts(t *testing.T) {
+	t.Parallel()
+	bin := pgtest.BinDir(t)
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := Open(Options{
+		Dir: filepath.Join(openFolder(t), "c"), Binary: program, PGBin: bin, PGUser: "postgres",
+		Hosts: []Host{{Address: "192.0.2.1", Command: []string{"on", "first"}}, {Address: "192.0.2.2", Command: []string{"on", "second"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop(t, c)
+	want := "n1=192.0.2.1:8300:8400:5432,n2=192.0.2.2:8300:8400:5432"
+	if got := definition(c.Members()); got != want {
+		t.Errorf("members %s, want %s", got, want)
+	}
+	if err := c.checkPorts(); err != nil {
+		t.Errorf("ports of hosts of their own: %v", err)
+	}
+	args := c.command(c.nodes["n2"]).Args
+	if !slices.Equal(args[:4], []string{"on", "second", program, "run"}) || !slices.Contains(args, "--unprotected") {
+		t.Errorf("n2 is started by %q, want its host's command first, and --unprotected", args)
+	}
+}
+
 func stop(t *testing.T, c *Cluster) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -74,15 +74,15 @@ func TestF10_primaryPartitionedAway(t *testing.T) { //nolint:paralleltest // see
 func TestF11_cutFromTheLeaderOnly(t *testing.T) { //nolint:paralleltest // see above
 	report := underLoad(t, func(ctx context.Context, r run) error {
 		return r.Disturb(ctx, "F11 primary cut from the Raft leader only", func(ctx context.Context) error {
-			primary, leader, _, err := r.parts(ctx)
+			c, err := r.cast(ctx)
 			if err != nil {
 				return err
 			}
 			return r.withoutFailover(ctx, func() error {
-				if err := r.Cut(ctx, primary, leader); err != nil {
+				if err := r.Cut(ctx, c.primary, c.leader); err != nil {
 					return err
 				}
-				return r.awaitSilent(ctx, leader, primary)
+				return r.awaitSilent(ctx, c.leader, c.primary)
 			})
 		})
 	})
@@ -125,7 +125,7 @@ func TestF12_cutFromBothStandbysOnly(t *testing.T) { //nolint:paralleltest // se
 
 func TestF13_oneWayDrops(t *testing.T) { //nolint:paralleltest // see above
 	slow(t)
-	for _, tt := range []struct {
+	for _, tt := range []struct { //nolint:paralleltest // see above
 		name string
 		cut  func(ctx context.Context, r run, primary pgcluster.NodeID, standbys []pgcluster.NodeID) error
 	}{
@@ -140,7 +140,7 @@ func TestF13_oneWayDrops(t *testing.T) { //nolint:paralleltest // see above
 			return errors.Join(errs...)
 		}},
 	} {
-		t.Run(tt.name, func(t *testing.T) { //nolint:paralleltest // see above
+		t.Run(tt.name, func(t *testing.T) {
 			report := underLoad(t, func(ctx context.Context, r run) error {
 				return r.Disturb(ctx, tt.name, func(ctx context.Context) error {
 					primary, standbys, err := r.roles(ctx)
@@ -205,7 +205,7 @@ func TestF14_flappingLink(t *testing.T) { //nolint:paralleltest // see above
 func TestF15_oneOfThreeLinksCut(t *testing.T) { //nolint:paralleltest // see above
 	// The third link is the one of F11.
 	report := underLoad(t, func(ctx context.Context, r run) error {
-		primary, leader, third, err := r.parts(ctx)
+		c, err := r.cast(ctx)
 		if err != nil {
 			return err
 		}
@@ -213,8 +213,8 @@ func TestF15_oneOfThreeLinksCut(t *testing.T) { //nolint:paralleltest // see abo
 			name string
 			a, b pgcluster.NodeID
 		}{
-			{"F15 link of the primary and a standby cut", third, primary},
-			{"F15 link of both standbys cut", leader, third},
+			{"F15 link of the primary and a standby cut", c.third, c.primary},
+			{"F15 link of both standbys cut", c.leader, c.third},
 		} {
 			err := r.Disturb(ctx, cut.name, func(ctx context.Context) error {
 				return r.withoutFailover(ctx, func() error {
@@ -264,15 +264,15 @@ func TestF16_hostOfAStandbyLost(t *testing.T) { //nolint:paralleltest // see abo
 func TestF23_leaderPartitionedAway(t *testing.T) { //nolint:paralleltest // see above
 	report := underLoad(t, func(ctx context.Context, r run) error {
 		return r.Disturb(ctx, "F23 Raft leader, a standby, partitioned away", func(ctx context.Context) error {
-			primary, leader, _, err := r.parts(ctx)
+			c, err := r.cast(ctx)
 			if err != nil {
 				return err
 			}
 			return r.withoutFailover(ctx, func() error {
-				if err := r.Isolate(ctx, leader); err != nil {
+				if err := r.Isolate(ctx, c.leader); err != nil {
 					return err
 				}
-				return r.awaitSilent(ctx, primary, leader)
+				return r.awaitSilent(ctx, c.primary, c.leader)
 			})
 		})
 	})
@@ -304,26 +304,25 @@ func (r run) roles(ctx context.Context) (pgcluster.NodeID, []pgcluster.NodeID, e
 	return primary, standbys, nil
 }
 
-// parts returns the primary, the Raft leader once that is another node, and the
-// node that is neither.
-func (r run) parts(ctx context.Context) (primary, leader, third pgcluster.NodeID, err error) {
+// cast is who plays which part in a cluster of three.
+type cast struct{ primary, leader, third pgcluster.NodeID }
+
+// cast returns the parts once the Raft leader is not the primary.
+func (r run) cast(ctx context.Context) (cast, error) {
 	tick := time.NewTicker(pollPace)
 	defer tick.Stop()
 	for {
 		st, err := r.Client.Cluster(ctx)
 		if err != nil {
-			return "", "", "", err
+			return cast{}, err
 		}
 		if st.Op == nil && st.Primary != "" && st.Leader != "" && st.Leader != st.Primary {
-			for _, m := range r.Cluster.Members() {
-				if m.ID != st.Primary && m.ID != st.Leader {
-					return st.Primary, st.Leader, m.ID, nil
-				}
-			}
+			others := slices.DeleteFunc(r.Cluster.Members(), func(m pgcluster.Member) bool { return m.ID == st.Primary || m.ID == st.Leader })
+			return cast{primary: st.Primary, leader: st.Leader, third: others[0].ID}, nil
 		}
 		select {
 		case <-ctx.Done():
-			return "", "", "", fmt.Errorf("wait for a leader beside the primary: %w", ctx.Err())
+			return cast{}, fmt.Errorf("wait for a leader beside the primary: %w", ctx.Err())
 		case <-tick.C:
 		}
 	}

@@ -116,7 +116,7 @@ func TestNetwork_cutPort(t *testing.T) { //nolint:paralleltest // see above
 	server, client := n.Hosts()[0], n.Hosts()[1]
 	var ln net.Listener
 	onHost(t, server, func() (err error) {
-		ln, err = net.Listen("tcp", net.JoinHostPort(server.Address, strconv.Itoa(cutPort))) //nolint:noctx // returns at once
+		ln, err = net.Listen("tcp", net.JoinHostPort(server.Address, strconv.Itoa(cutPort)))
 		return err
 	})
 	defer ln.Close()
