@@ -144,7 +144,7 @@ func killer(s suite, out string) string {
 	}
 	all := failedTest.FindAllStringSubmatch(out, -1)
 	if len(all) == 0 {
-		return strings.Trim(s.run, "^$") + " (panic)"
+		return s.name + " (panic)"
 	}
 	name := all[len(all)-1][1]
 	if len(all) > 1 && !strings.Contains(name, "/") {

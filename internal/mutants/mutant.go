@@ -44,7 +44,7 @@ func searches() suite {
 func histories() suite {
 	return suite{
 		name: "histories", pkg: "failover/failovertest", run: "^TestHistories$",
-		args: []string{"-seeds=4000"}, limit: 3 * time.Minute,
+		args: []string{"-seeds=1500"}, limit: 3 * time.Minute,
 	}
 }
 

@@ -18,8 +18,8 @@ func rest() []mutant {
 			suites: []suite{processes(agent, "TestAgent_recruitCutsStreaming")},
 		},
 		{
-			name: "agent: recruit without cutting", file: agent + "/recruit.go",
-			old: "if err := a.endReceivers(ctx); err != nil {\n\t\treturn err\n\t}\n", new: "",
+			name: "agent: a pledge that is not kept", file: agent + "/agent.go",
+			old: "\t\ts.Pledged = o.Stamp\n", new: "",
 			suites: []suite{processes(agent, "TestAgent_recruitCutsStreaming")},
 		},
 		{
@@ -36,11 +36,6 @@ func rest() []mutant {
 			name: "agent: accept another cluster's order", file: agent + "/agent.go",
 			old: "own != \"\" && own != o.SystemID {", new: "own == \"\" && own != o.SystemID {",
 			suites: []suite{processes(agent, "TestAgent_clonesOnlyWhatItMay")},
-		},
-		{
-			name: "agent: trust one timeline number", file: agent + "/follow.go",
-			old: "if end.Timeline == o.Lineage.Current() {", new: "if end.Timeline > 1000 {",
-			suites: []suite{processes(agent, "TestAgent_sameTimelineTwice")},
 		},
 		{
 			name: "pool: a cancelled wait is ok", file: pool + "/do.go",

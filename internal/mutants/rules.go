@@ -80,10 +80,6 @@ func rules() []mutant {
 			old: "flushed(r, pending, d.s.Sync.Mark) < pending.K", new: "flushed(r, pending, d.s.Sync.Mark) < pending.K-1",
 		},
 		{
-			name: "take a shrink back unnumbered", file: steady,
-			old: "d.s.Sync.Pending, d.s.Sync.Mark = nil, 0\n\t\td.s.Sync.Seq++", new: "d.s.Sync.Pending, d.s.Sync.Mark = nil, 0",
-		},
-		{
 			name: "begin a shrink unnumbered", file: steady,
 			old: "d.s.Sync.Pending, d.s.Sync.Mark = &next, 0\n\t\t\td.s.Sync.Seq++", new: "d.s.Sync.Pending, d.s.Sync.Mark = &next, 0",
 		},
