@@ -118,7 +118,7 @@ func (s scenario) search(t *testing.T) {
 	t.Helper()
 	x := &search{scenario: s, rules: newRules(s.n, s.k), known: map[world]struct{}{}}
 	x.visit(s.begin(), 0, "begin", nil)
-	for at := 0; at < len(x.worlds); at++ {
+	for at := 0; at < len(x.worlds); at++ { //nolint:intrange // it grows on the way
 		w := x.worlds[at].world
 		if problem := x.broken(w); problem != "" {
 			t.Fatalf("%s, after\n%s", problem, x.trace(at))

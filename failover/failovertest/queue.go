@@ -43,7 +43,7 @@ func (q *queue) pop() event {
 	}
 	i := 0
 	for {
-		child := h.firstChild(i)
+		child := q.firstChild(i)
 		if child < 0 || !h[child].before(&last) {
 			break
 		}
@@ -55,14 +55,15 @@ func (q *queue) pop() event {
 }
 
 // firstChild returns the child of i that comes before the others, or -1.
-func (q queue) firstChild(i int) int {
+func (q *queue) firstChild(i int) int {
+	h := *q
 	lo := arity*i + 1
-	if lo >= len(q) {
+	if lo >= len(h) {
 		return -1
 	}
 	best := lo
-	for j := lo + 1; j < min(lo+arity, len(q)); j++ {
-		if q[j].before(&q[best]) {
+	for j := lo + 1; j < min(lo+arity, len(h)); j++ {
+		if h[j].before(&h[best]) {
 			best = j
 		}
 	}

@@ -103,8 +103,8 @@ func (n *node) hear(leader *node) {
 // restore is what a restarted node knows until it hears from a leader: its last
 // snapshot.
 func (n *node) restore() {
-	if back := n.c.rng.IntN(8); n.c.chance(3) && back < int(n.index) {
-		n.index -= uint64(back)
+	if back := n.c.rng.Uint64N(8); n.c.chance(3) && back < n.index {
+		n.index -= back
 	}
 	n.replica = n.c.raft.state
 	if n.index < uint64(len(n.c.raft.past)) {

@@ -86,7 +86,7 @@ func (b *bench) mutate(m mutant) (string, error) {
 		return "", err
 	}
 	mutated := filepath.Join(b.dir, filepath.Base(file))
-	if err := os.WriteFile(mutated, []byte(changed), 0o600); err != nil {
+	if err := os.WriteFile(mutated, []byte(changed), 0o600); err != nil { //nolint:gosec // a folder of our own
 		return "", err
 	}
 	overlay := filepath.Join(b.dir, "overlay.json")
@@ -104,7 +104,6 @@ func (b *bench) compile(ctx context.Context, pkg, overlay string) (string, error
 	if overlay != "" {
 		args = append(args, "-overlay", overlay)
 	}
-	//nolint:gosec // the arguments are ours
 	cmd := exec.CommandContext(ctx, "go", append(args, "./"+pkg)...)
 	cmd.Dir = b.root
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -116,7 +115,6 @@ func (b *bench) compile(ctx context.Context, pkg, overlay string) (string, error
 // test runs a suite and returns what failed, or nothing if it passed.
 func (b *bench) test(ctx context.Context, binary string, s suite) (string, error) {
 	args := append([]string{"-test.run", s.run, "-test.failfast", "-test.timeout", s.limit.String()}, s.args...)
-	//nolint:gosec // the arguments are ours
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Dir = filepath.Join(b.root, s.pkg)
 	var out bytes.Buffer

@@ -29,7 +29,7 @@ func main() {
 	flag.Parse()
 	if err := run(ctx, os.Stdout, *root, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:forbidigo // this is main
 	}
 }
 
@@ -50,7 +50,7 @@ func run(ctx context.Context, out io.Writer, root, only string) error {
 	if b.dir, err = os.MkdirTemp("", "mutants"); err != nil {
 		return err
 	}
-	defer os.RemoveAll(b.dir) //nolint:errcheck // it is in the temporary folder
+	defer os.RemoveAll(b.dir)
 	if err := b.baseline(ctx, chosen); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -55,7 +56,7 @@ func processes(pkg, test string) suite {
 
 func allMutants() []mutant {
 	var all []mutant
-	for _, m := range rules() {
+	for _, m := range slices.Concat(choices(), changes(), openings()) {
 		m.suites = []suite{tables(), searches(), histories()}
 		all = append(all, m)
 	}

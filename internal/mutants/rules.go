@@ -1,14 +1,15 @@
 package main
 
-// rules are broken in the decisions and in what they are made of.
-func rules() []mutant {
-	const (
-		choose     = "failover/choose.go"
-		step       = "failover/step.go"
-		steady     = "failover/steady.go"
-		rejoin     = "failover/rejoin.go"
-		switchover = "failover/switchover.go"
-	)
+const (
+	choose     = "failover/choose.go"
+	step       = "failover/step.go"
+	steady     = "failover/steady.go"
+	rejoin     = "failover/rejoin.go"
+	switchover = "failover/switchover.go"
+)
+
+// choices are about whom a failover recruits and promotes.
+func choices() []mutant {
 	return []mutant{
 		{
 			name: "recruit one fewer", file: choose,
@@ -50,6 +51,12 @@ func rules() []mutant {
 			name: "a running ex-primary stands for all", file: choose,
 			old: "fromPledged = fromPledged && from.Down()", new: "fromPledged = fromPledged && from.SystemID != \"\"",
 		},
+	}
+}
+
+// changes are about the sync set.
+func changes() []mutant {
+	return []mutant{
 		{
 			name: "ignore sync_priority", file: step,
 			old: "return s.SyncPriority > 0 && !sync.Has(s.Node)", new: "return s.SyncPriority < 0 && !sync.Has(s.Node)",
@@ -83,6 +90,12 @@ func rules() []mutant {
 			name: "begin a shrink unnumbered", file: steady,
 			old: "d.s.Sync.Pending, d.s.Sync.Mark = &next, 0\n\t\t\td.s.Sync.Seq++", new: "d.s.Sync.Pending, d.s.Sync.Mark = &next, 0",
 		},
+	}
+}
+
+// openings are about what comes after a promotion, and about orders.
+func openings() []mutant {
+	return []mutant{
 		{
 			name: "open before the barrier", file: step, needs: "histories",
 			old: "r.Barrier == op.Epoch && d.inForce(r, op.Sync)", new: "d.inForce(r, op.Sync)",
