@@ -23,7 +23,7 @@ func Prepare(ctx context.Context, c *pgx.Conn) error {
 	for _, sql := range []string{
 		byKeySQL, lookUpSQL, versionSQL,
 		checkDefinitionsSQL, insertUnitsSQL, insertAssignmentsSQL, readAssignmentsSQL,
-		insertExposuresSQL, readExposuresSQL,
+		insertExposuresSQL, proveMissingSQL, readExposuresSQL,
 		insertEventsSQL,
 		assignmentsOfSQL, eventsOfSQL,
 	} {
