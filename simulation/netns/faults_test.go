@@ -71,6 +71,27 @@ func TestF10_primaryPartitionedAway(t *testing.T) { //nolint:paralleltest // see
 	expectFailover(t, report, true)
 }
 
+// An unplugged primary has no client that waits for a commit: when it is back it
+// answers at once, before it learns that it was replaced.
+func TestF10_primaryUnplugged(t *testing.T) { //nolint:paralleltest // see above
+	report := underLoad(t, func(ctx context.Context, r run) error {
+		return r.Disturb(ctx, "F10 primary unplugged, and plugged in again", func(ctx context.Context) error {
+			primary, _, err := r.roles(ctx)
+			if err != nil {
+				return err
+			}
+			if err := r.Failover(ctx, func() error { return r.Unplug(ctx, primary) }); err != nil {
+				return err
+			}
+			if err := r.Hold(ctx, calm); err != nil { // units are assigned that it does not know
+				return err
+			}
+			return r.repair(ctx, nil)
+		})
+	})
+	expectFailover(t, report, true)
+}
+
 func TestF11_cutFromTheLeaderOnly(t *testing.T) { //nolint:paralleltest // see above
 	report := underLoad(t, func(ctx context.Context, r run) error {
 		return r.Disturb(ctx, "F11 primary cut from the Raft leader only", func(ctx context.Context) error {
