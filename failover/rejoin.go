@@ -18,7 +18,9 @@ func (d *decision) followers(up pgcluster.Report) {
 // follow orders a node to follow up, unless it accepted just that already and goes
 // on by itself.
 func (d *decision) follow(r, up pgcluster.Report) {
-	if r.Role != pgcluster.RoleNone && d.outdated(r) {
+	// Also a node without data: a clone for an epoch that never opened may end any
+	// moment.
+	if d.outdated(r) {
 		d.order(pgcluster.Order{Node: r.Node, Kind: pgcluster.OrderRecruit})
 		return
 	}
@@ -48,8 +50,13 @@ func latest(r pgcluster.Report) uint64 { return max(r.Led, r.Followed) }
 // cloned.
 func (d *decision) strays(r pgcluster.Report) bool {
 	epoch := latest(r)
-	if epoch == 0 || d.s.opened(epoch) {
+	if epoch == 0 {
 		return false
+	}
+	if d.s.opened(epoch) {
+		// Left alone, a standby streams on when its upstream is promoted once more.
+		t := d.s.timelineOf(epoch)
+		return t != 0 && r.PositionKnown && r.Position.Timeline > t
 	}
 	return late(r) || !r.PositionKnown || r.Position.Timeline > d.s.timelineBefore(epoch)
 }

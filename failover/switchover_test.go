@@ -135,8 +135,8 @@ func TestStep_bootstrap(t *testing.T) {
 				closed e0 none floor 0:0/0
 				bootstrap e2 barrier n1 with none
 				> n1 lead e2 none barrier false open false
-				> n2 follow e2 n1
-				> n3 follow e2 n1`,
+				> n2 recruit e2
+				> n3 recruit e2`,
 		},
 	})
 }

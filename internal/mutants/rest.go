@@ -54,8 +54,8 @@ func rest() []mutant {
 		},
 		{
 			name: "pool: any promotion will do", file: pool + "/session.go",
-			old: "return s.epoch < t.Epoch", new: "return true",
-			suites: []suite{processes(pool, "TestDo_leavesSessionsOfALaterPromotionAlone")},
+			old: "if s.timeline == 0 {", new: "if s.timeline == 0 { return true, nil }\n\tif s.timeline == 0 {",
+			suites: []suite{processes(pool, "TestDo_asksAPromotedServerForItsTimeline")},
 		},
 		{
 			name: "pool: synchronous_commit as it comes", file: pool + "/session.go",

@@ -122,7 +122,7 @@ func openings() []mutant {
 		},
 		{
 			name: "follow without a pledge", file: rejoin,
-			old: "r.Role != pgcluster.RoleNone && d.outdated(r)", new: "r.Role == \"\" && d.outdated(r)",
+			old: "if d.outdated(r) {", new: "if r.Role == \"\" && d.outdated(r) {",
 		},
 		{
 			name: "switch over to who lacks the end", file: switchover,

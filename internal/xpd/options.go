@@ -34,6 +34,17 @@ type Options struct {
 	Registry *prometheus.Registry
 }
 
+// checkSize refuses clusters that could not keep the promises. One node has nobody
+// to be durable on. With more than three, a commit waits for two standbys, and
+// PostgreSQL counts connections: a standby that reconnects before its old
+// connection ends would count twice, until replication uses a slot for each.
+func (o Options) checkSize() error {
+	if n := len(o.Members); n < 2 || n > 3 {
+		return fmt.Errorf("a cluster of %d node(s): want two or three, see docs/testing.md", n)
+	}
+	return nil
+}
+
 // self returns the member that this daemon is.
 func (o Options) self() (pgcluster.Member, error) {
 	i := slices.IndexFunc(o.Members, func(m pgcluster.Member) bool { return m.ID == o.Node })

@@ -40,3 +40,13 @@ func TestOptions_self(t *testing.T) {
 		})
 	}
 }
+
+func TestOptions_checkSize(t *testing.T) {
+	t.Parallel()
+	for n := 1; n <= 5; n++ {
+		err := Options{Members: make([]pgcluster.Member, n)}.checkSize()
+		if wanted := n == 2 || n == 3; (err == nil) != wanted {
+			t.Errorf("checkSize() of %d nodes = %v, want that it is accepted: %t", n, err, wanted)
+		}
+	}
+}

@@ -48,7 +48,7 @@ type daemon struct {
 // started has ended.
 func Run(ctx context.Context, o Options) error {
 	self, err := o.self()
-	if err != nil {
+	if err := errors.Join(err, o.checkSize()); err != nil {
 		return err
 	}
 	d := &daemon{Options: o, self: self, policy: failover.DefaultPolicy()}

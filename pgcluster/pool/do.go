@@ -163,10 +163,13 @@ func (p *Pools) run(ctx context.Context, w work, try func(work) outcome) outcome
 		}
 		return outcome{err: err, retry: retryReason(err, !errors.Is(err, ErrClosed))}
 	}
-	if !s.serves(w.state.Target) {
-		w.node.drop(s)
+	if err := w.check(ctx, s); err != nil {
+		w.node.put(s)
 		w.node.give()
-		return outcome{err: errOtherEpoch, retry: reasonReadOnly}
+		if ctx.Err() != nil {
+			return outcome{err: ctx.Err()}
+		}
+		return outcome{err: err, retry: retryReason(err, s.lost())}
 	}
 	// Only now that the session is known to its node does a later change of target
 	// end it: an earlier one may have missed it.
@@ -177,6 +180,15 @@ func (p *Pools) run(ctx context.Context, w work, try func(work) outcome) outcome
 	}
 	w.session = s
 	return try(w)
+}
+
+// check returns nil if s is a session on the primary of the work's epoch.
+func (w work) check(ctx context.Context, s *session) error {
+	serves, err := s.serves(ctx, w.state.Target)
+	if err == nil && !serves {
+		err = errOtherEpoch
+	}
+	return err
 }
 
 // try runs fn once and frees the session and its slot.

@@ -61,6 +61,8 @@ func retryReason(err error, lost bool) reason {
 		return reasonUnconfirmed
 	case errors.Is(err, errRetargeted):
 		return reasonRetargeted
+	case errors.Is(err, errOtherEpoch):
+		return reasonReadOnly
 	}
 	pgErr, fromServer := errors.AsType[*pgconn.PgError](err)
 	if !fromServer {

@@ -34,7 +34,6 @@ type node struct {
 	idle    []*session // last used at the end
 	open    map[*session]struct{}
 	closed  bool
-	epoch   uint64 // the last that this node was the open target of
 	doubts  uint64 // tries that may have left rows which no standby has
 	settled uint64 // doubts that a barrier has ended
 }
@@ -122,7 +121,6 @@ func (n *node) connect(ctx context.Context) (*session, error) {
 	}
 	n.mu.Lock()
 	closed := n.closed
-	s.epoch = n.epoch
 	n.open[s] = struct{}{}
 	n.gauge.Set(float64(len(n.open)))
 	n.mu.Unlock()
@@ -155,13 +153,6 @@ func (n *node) warm(ctx context.Context, s *session) error {
 		n.logger.DebugContext(ctx, "statements are not prepared yet", "error", err)
 	}
 	return nil
-}
-
-// openFor notes that the node is the open target of an epoch.
-func (n *node) openFor(epoch uint64) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.epoch = epoch
 }
 
 // cut closes every connection under whoever uses it.

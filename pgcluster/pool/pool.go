@@ -155,9 +155,6 @@ func (p *Pools) Retarget(t Target) {
 		return
 	}
 	next := &state{Target: t, changed: make(chan struct{})}
-	if n := p.openNode(next); n != nil {
-		n.openFor(t.Epoch) // before any work can know of it
-	}
 	p.state.Store(next)
 	if n := p.nodes[old.Node]; n != nil && !next.same(old) {
 		n.cut()

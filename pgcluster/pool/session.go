@@ -57,8 +57,7 @@ type session struct {
 	conn        *pgx.Conn
 	socket      net.Conn
 	raw         syscall.RawConn
-	timeline    pgcluster.Timeline // of the primary that it was opened on; 0 on a standby
-	epoch       uint64             // the last that its node was known to be open in by then
+	timeline    pgcluster.Timeline // of its server as a primary; 0 before it is seen to be one
 	prepared    bool
 	unconfirmed atomic.Bool // a commit said that its wait for replication was cancelled
 	cut         atomic.Bool // the socket was closed on purpose
@@ -79,10 +78,6 @@ func openSession(ctx context.Context, template *pgx.ConnConfig) (*session, error
 		return nil, err
 	}
 	s.conn = conn
-	if s.timeline, err = primaryTimeline(ctx, conn); err != nil {
-		s.close()
-		return nil, err
-	}
 	return s, nil
 }
 
@@ -102,18 +97,20 @@ func primaryTimeline(ctx context.Context, c *pgx.Conn) (pgcluster.Timeline, erro
 	return pgcluster.Timeline(t), nil
 }
 
-// serves reports whether the session's server can be the primary of the target
-// rather than what its node became since. One that was opened on a standby lives
-// through its promotion and no further; so if it was opened after that promotion
-// was known, it belongs to a later one.
-func (s *session) serves(t Target) bool {
+// serves reports whether the session's server is the primary of the target rather
+// than what its node became since. A server is asked once: a promotion changes its
+// timeline and a demotion ends its sessions, so a primary's never changes.
+func (s *session) serves(ctx context.Context, t Target) (bool, error) {
 	if t.Timeline == 0 {
-		return true
+		return true, nil
 	}
 	if s.timeline == 0 {
-		return s.epoch < t.Epoch
+		var err error
+		if s.timeline, err = primaryTimeline(ctx, s.conn); err != nil {
+			return false, err
+		}
 	}
-	return s.timeline == t.Timeline
+	return s.timeline == t.Timeline, nil
 }
 
 // dial succeeds once in the life of a session. pgx dials again only to send a

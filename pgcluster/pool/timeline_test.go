@@ -2,6 +2,7 @@ package pool_test
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -9,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/xpd-platform/xpd/internal/pgtest"
+	"github.com/xpd-platform/xpd/pgcluster"
 )
 
 // A node that lags behind the agreed state may still point to a former primary
@@ -41,36 +43,62 @@ func TestDo_leavesAnotherEpochsPrimaryAlone(t *testing.T) {
 	}
 }
 
-// A session that was opened on a standby outlives its promotion. If that happened
-// after the node was known to be primary, the promotion is a later one.
-func TestDo_leavesSessionsOfALaterPromotionAlone(t *testing.T) {
+// A session that was opened on a standby outlives its promotion, and is used for
+// the epoch of that promotion and no other.
+func TestDo_asksAPromotedServerForItsTimeline(t *testing.T) {
 	t.Parallel()
-	c := pgtest.NewCluster(t, 2)
-	p := start(t, c)
-	conn, err := pgx.Connect(t.Context(), c.DSN(1))
+	for _, tt := range []struct {
+		name     string
+		timeline pgcluster.Timeline
+		runs     bool
+	}{
+		{"the epoch of this promotion", 2, true},
+		{"an epoch that has passed", 9, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := pgtest.NewCluster(t, 2)
+			p := start(t, c)
+			warm := backends(t, c, 1)
+			there := target(1, c, 1)
+			there.Timeline = tt.timeline
+			p.Retarget(there) // n2 is a standby yet
+
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			var pid uint32
+			done := make(chan error, 1)
+			go func() { done <- p.Do(ctx, write(1, &pid)) }()
+			c.Promote(1)
+			if !tt.runs {
+				before, err := retries(p.reg, "read_only")
+				if err != nil {
+					t.Fatal(err)
+				}
+				waitFor(t, func() bool { n, err := retries(p.reg, "read_only"); return err == nil && n > before+2 })
+				cancel()
+			}
+			switch err := <-done; {
+			case tt.runs && (err != nil || !slices.Contains(warm, pid)):
+				t.Errorf("Do() = %v on backend %d, want nil on one of %v, which were opened on the standby", err, pid, warm)
+			case !tt.runs && (!errors.Is(err, context.Canceled) || pid != 0):
+				t.Errorf("Do() = %v on backend %d, want that it waits", err, pid)
+			}
+		})
+	}
+}
+
+// backends returns the processes on server i that serve the pools.
+func backends(t *testing.T, c *pgtest.Cluster, i int) []uint32 {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), c.DSN(i))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close(context.WithoutCancel(t.Context()))
-	there := target(1, c, 1)
-	there.Timeline = 2
-	p.Retarget(there) // but n2 is a standby: again, for all that the pools know
-
-	const ours = "FROM pg_stat_activity WHERE application_name = 'xpd-pool'"
-	var ended, opened []uint32
-	if err := conn.QueryRow(t.Context(), "SELECT array_agg(pid), bool_and(pg_terminate_backend(pid)) "+ours).Scan(&ended, nil); err != nil {
+	var pids []uint32
+	if err := conn.QueryRow(t.Context(), "SELECT array_agg(pid) FROM pg_stat_activity WHERE application_name = 'xpd-pool'").Scan(&pids); err != nil {
 		t.Fatal(err)
 	}
-	c.WaitUntil(1, "SELECT count(*) FILTER (WHERE pid <> ALL ($1)) >= $2 "+ours, ended, minConns)
-	if err := conn.QueryRow(t.Context(), "SELECT array_agg(pid) "+ours).Scan(&opened); err != nil {
-		t.Fatal(err)
-	}
-	c.Promote(1)
-	var pid uint32
-	if err := p.Do(t.Context(), write(1, &pid)); err != nil {
-		t.Fatalf("Do() = %v, want nil", err)
-	}
-	if slices.Contains(opened, pid) {
-		t.Errorf("Do() ran on backend %d, which was opened on the standby", pid)
-	}
+	return pids
 }
