@@ -50,13 +50,8 @@ func latest(r pgcluster.Report) uint64 { return max(r.Led, r.Followed) }
 // cloned.
 func (d *decision) strays(r pgcluster.Report) bool {
 	epoch := latest(r)
-	if epoch == 0 {
+	if epoch == 0 || d.s.opened(epoch) {
 		return false
-	}
-	if d.s.opened(epoch) {
-		// Left alone, a standby streams on when its upstream is promoted once more.
-		t := d.s.timelineOf(epoch)
-		return t != 0 && r.PositionKnown && r.Position.Timeline > t
 	}
 	return late(r) || !r.PositionKnown || r.Position.Timeline > d.s.timelineBefore(epoch)
 }

@@ -192,17 +192,6 @@ func (s State) opened(epoch uint64) bool {
 	return slices.ContainsFunc(s.Epochs, func(e Epoch) bool { return e.Epoch == epoch })
 }
 
-// timelineOf returns the timeline that epoch opened on, or 0 if that is not
-// remembered.
-func (s State) timelineOf(epoch uint64) pgcluster.Timeline {
-	for _, e := range s.Epochs {
-		if e.Epoch == epoch {
-			return e.Timeline
-		}
-	}
-	return 0
-}
-
 // timelineBefore returns the timeline that the last epoch opened before epoch was
 // on; that of initdb if there was none.
 func (s State) timelineBefore(epoch uint64) pgcluster.Timeline {
