@@ -11,15 +11,15 @@ import (
 // through a promotion too.
 type session struct {
 	life     int                // of the server
-	timeline pgcluster.Timeline // of the primary that it was opened on; 0 on a standby
-	epoch    uint64             // the last that its node was known to be open in by then
+	timeline pgcluster.Timeline // of its server as a primary; 0 before it was asked
 	cut      bool               // its pool went on to another target
 }
 
-// serves is what the pool asks of a session: see the method of that name there.
-func (s *session) serves(st failover.State) bool {
-	if s.timeline == 0 {
-		return s.epoch < st.Primary.Epoch
+// serves is what the pool asks of a session's server p: see the method of that name
+// there.
+func (s *session) serves(st failover.State, p *postgres) bool {
+	if s.timeline == 0 && !p.standby {
+		s.timeline = p.lineage.Current()
 	}
 	return s.timeline == st.Lineage.Current()
 }
@@ -41,11 +41,10 @@ func (c *cluster) write() {
 	if s == nil {
 		return
 	}
-	if !s.serves(st) {
-		from.sessions[n.i] = nil
+	p := &n.pg
+	if !s.serves(st, p) {
 		return
 	}
-	p := &n.pg
 	if p.standby || p.stopping > 0 {
 		return
 	}
@@ -69,10 +68,7 @@ func (n *node) session(to *node) *session {
 	if (n != to && !n.c.talk(n, to)) || !p.running() || p.stopping > 0 || p.locked {
 		return nil
 	}
-	s = &session{life: p.life, epoch: n.openIn[to.i]}
-	if !p.standby {
-		s.timeline = p.lineage.Current()
-	}
+	s = &session{life: p.life}
 	n.sessions[to.i] = s
 	return s
 }
@@ -92,9 +88,6 @@ func (n *node) tend() {
 
 // retarget points the pool to the primary of the state that n has applied.
 func (n *node) retarget(old, now failover.Primary) {
-	if now.Access == failover.AccessOpen {
-		n.openIn[n.c.nodeOf(now.Node).i] = now.Epoch
-	}
 	if was := n.c.nodeOf(old.Node); was != nil && (old.Node != now.Node || old.Epoch != now.Epoch) {
 		if s := n.sessions[was.i]; s != nil {
 			s.cut = true
@@ -109,7 +102,7 @@ func (n *node) forgetPool() {
 		if s != nil {
 			s.cut = true
 		}
-		n.sessions[i], n.openIn[i] = nil, 0
+		n.sessions[i] = nil
 	}
 }
 

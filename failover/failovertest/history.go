@@ -95,7 +95,7 @@ func newCluster(o Options) *cluster {
 	c.policy.MaxGap = 40
 	for i := range o.Nodes {
 		n := &node{c: c, i: i, id: pgcluster.NodeID(fmt.Sprintf("n%d", i+1)), up: true, xpd: true}
-		n.sessions, n.openIn = make([]*session, o.Nodes), make([]uint64, o.Nodes)
+		n.sessions = make([]*session, o.Nodes)
 		n.view = failover.View{
 			Reports:  map[pgcluster.NodeID]failover.Observation{},
 			Streamed: map[pgcluster.NodeID]time.Duration{},

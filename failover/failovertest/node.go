@@ -53,7 +53,6 @@ type node struct {
 
 	// The pool, by the number of the node that it connects to.
 	sessions []*session
-	openIn   []uint64 // the last epoch that the node was the open target of
 }
 
 type phaseKey struct {
