@@ -33,7 +33,7 @@ LOCAL_DIR ?= .local
 
 .PHONY: help
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: deps
 deps: ## install what is missing to run and test: PostgreSQL 15, a C compiler (Go is only checked)
@@ -55,6 +55,7 @@ demo: deps build ## break a loaded cluster and count what was lost; RATE=300 SEE
 test: deps ## vet, then every test with the race detector, on real PostgreSQL
 	go vet -tags=e2e ./...
 	$(REACHABLE) CGO_ENABLED=1 go test -tags=e2e -race -count=1 -timeout 25m ./...
+	go test -count=1 -run '_exhaustive$$' ./failover # single-threaded, and many times slower with the detector
 
 .PHONY: test-short
 test-short: deps ## the tests that are quick, without the race detector
@@ -64,13 +65,12 @@ test-short: deps ## the tests that are quick, without the race detector
 simulate: ## play seeded histories of cluster control in a model; SEEDS=100000 FIRST=0 to choose
 	GOGC=400 go test ./failover/failovertest -run '^TestHistories$$' -count=1 -timeout 0 -v -seeds=$(or $(SEEDS),100000) -first=$(or $(FIRST),0)
 
-# What a fault test says of its outcome begins with "fault:".
+# internal/faults sums up what the tests print; all of it is in bin/faults/test.json.
 .PHONY: faults
 faults: deps ## break real processes and, as root, real hosts under load: one line per fault; logs in bin/faults/
-	@rm -rf bin/faults && mkdir -p bin/faults
-	@$(REACHABLE) XPD_FAULTS=all XPD_FAULT_LOGS='$(CURDIR)/bin/faults' go test -v -count=1 -timeout 25m \
-		-run '^TestF' ./simulation ./simulation/netns 2>&1 | tee bin/faults/test.log | \
-		sed -nE 's/^.*fault: //p; /^ *--- (FAIL|SKIP)|^(ok|FAIL|panic)/p'
+	@rm -rf bin/faults && mkdir -p bin/faults && go build -o bin/faults/report ./internal/faults
+	@$(REACHABLE) { XPD_FAULTS=all XPD_FAULT_LOGS='$(CURDIR)/bin/faults' go test -json -count=1 -p 1 -timeout 60m \
+		-run '$(or $(RUN),^TestF|^TestSecured|^TestStranger)' ./simulation ./simulation/netns 2>&1 || true; } | tee bin/faults/test.json | bin/faults/report
 
 .PHONY: mutants
 mutants: deps ## break each safety rule on purpose and show which test notices; RUN=pattern to choose
@@ -97,6 +97,10 @@ bench: deps build ## measure pauses and latencies of a whole cluster, then run t
 	@$(REACHABLE) bin/xpd bench $(if $(ROUNDS),--rounds=$(ROUNDS))
 	@$(REACHABLE) { grep -rlE --include='*_test.go' --exclude-dir='.?*' '^func Benchmark' . || true; } | \
 		xargs -r dirname | sort -u | xargs -r go test -run '^$$' -bench . -benchmem
+
+.PHONY: bench-failover
+bench-failover: deps build ## as root, measure how long writes pause in 20 rounds of each loss; ROUNDS=, ONLY=F8, SOAK=30m to choose
+	@$(REACHABLE) bin/xpd bench-failover $(if $(ROUNDS),--rounds=$(ROUNDS)) $(if $(ONLY),--only='$(ONLY)') $(if $(SOAK),--soak=$(SOAK))
 
 .PHONY: clean
 clean: ## remove what build made; keeps .local/ (data) and .tools/

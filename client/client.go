@@ -16,11 +16,8 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -32,8 +29,12 @@ const (
 
 // Client calls a group of xpd nodes. It is safe for concurrent use.
 type Client struct {
-	urls    []string
-	http    *http.Client
+	urls     []string
+	http     *http.Client
+	operator string
+
+	authorize func(http.Header)
+
 	current atomic.Uint64 // index of the node that answered last
 	calls   atomic.Uint64
 	retries atomic.Uint64
@@ -44,35 +45,37 @@ type Client struct {
 // http://127.0.0.1:8300. Without hc it uses a transport that keeps many
 // connections open; a Timeout in hc bounds one attempt, not the call.
 func New(urls []string, hc *http.Client) (*Client, error) {
+	return NewWith(urls, Options{HTTP: hc})
+}
+
+// NewWith is New for nodes that ask who is there. It returns a *BarredError if the token
+// could be read on its way to one.
+func NewWith(urls []string, o Options) (*Client, error) {
 	if len(urls) == 0 {
 		return nil, errors.New("client: no URL given")
 	}
-	c := &Client{http: hc}
-	for _, raw := range urls {
-		u, err := url.Parse(raw)
-		if err != nil {
-			return nil, fmt.Errorf("client: %w", err)
-		}
-		if u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			return nil, fmt.Errorf("client: %q is not a URL such as http://127.0.0.1:8300", raw)
-		}
-		c.urls = append(c.urls, strings.TrimSuffix(raw, "/"))
+	if o.HTTP != nil && o.TLS != nil {
+		return nil, errors.New("client: TLS is given beside HTTP, whose transport does not know of it: see NewTransport")
 	}
-	if hc == nil {
-		c.http = &http.Client{Transport: newTransport()}
+	c := &Client{http: o.HTTP}
+	for _, raw := range urls {
+		base, err := parseURL(raw, o.Token != "")
+		if err != nil {
+			return nil, err
+		}
+		c.urls = append(c.urls, base)
+	}
+	if c.http == nil {
+		c.http = &http.Client{Transport: NewTransport(o.TLS)}
+	}
+	var err error
+	if c.authorize, err = bearer(o.Token); err != nil {
+		return nil, err
+	}
+	if o.Token != "" {
+		c.http = stayHere(c.http)
 	}
 	return c, nil
-}
-
-func newTransport() *http.Transport {
-	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
-		DialContext:           (&net.Dialer{Timeout: time.Second, KeepAlive: 5 * time.Second}).DialContext,
-		TLSHandshakeTimeout:   2 * time.Second,
-		MaxIdleConnsPerHost:   256,
-		IdleConnTimeout:       90 * time.Second,
-		ResponseHeaderTimeout: 15 * time.Second, // the server answers within 10 s; a node that hangs never does
-	}
 }
 
 // Stats counts calls since the client was made.
@@ -111,15 +114,17 @@ func (p *Problem) Error() string {
 
 // call is one request, whichever node it is sent to.
 type call struct {
-	method  string
-	path    string // escaped, with the query
-	ifMatch string
-	in      any // nil: no body
+	method   string
+	path     string // escaped, with the query
+	ifMatch  string
+	operator string
+	in       any // nil: no body
 }
 
 // do carries out a call and decodes the answer into out, if out is not nil. It
-// returns a *Problem if a node refused the call for good, and an error that wraps
-// ctx.Err() if no node could carry it out before ctx ended.
+// returns a *Problem if a node refused the call for good, a *BarredError if none talks
+// to this client, and an error that wraps ctx.Err() if no node could carry it out before
+// ctx ended.
 func (c *Client) do(ctx context.Context, q call, out any) error {
 	var body []byte
 	if q.in != nil {
@@ -155,6 +160,7 @@ func (c *Client) try(ctx context.Context, q call, body []byte) ([]byte, error) {
 	first, n := c.current.Load(), uint64(len(c.urls))
 	wait := minWait
 	var asked time.Duration // the longest Retry-After of this round
+	var shut uint64         // how many nodes in a row cannot be talked to at all
 	for i := uint64(0); ; i++ {
 		node := (first + i) % n
 		answer, err := c.send(ctx, c.urls[node], q, body)
@@ -169,6 +175,13 @@ func (c *Client) try(ctx context.Context, q call, body []byte) ([]byte, error) {
 		}
 		if refused {
 			asked = max(asked, p.retryAfter)
+		}
+		if shut++; !isBarred(err) {
+			shut = 0
+		}
+		if shut == n {
+			c.failed.Add(1)
+			return nil, err
 		}
 		if i%n == n-1 {
 			pause(ctx, min(maxWait, max(asked, wait)))
@@ -207,14 +220,21 @@ func (c *Client) send(ctx context.Context, base string, q call, body []byte) ([]
 	if q.ifMatch != "" {
 		req.Header.Set("If-Match", q.ifMatch)
 	}
+	if q.operator != "" {
+		req.Header.Set("X-Xpd-Operator", q.operator)
+	}
+	c.authorize(req.Header)
 	resp, err := c.http.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, barred(base, err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return nil, fmt.Errorf("read answer of %s: %w", base, err)
+	}
+	if tlsOnly(base, resp, answer) {
+		return nil, &BarredError{base, BarWantsTLS, errors.New("it does not speak http there, but https")}
 	}
 	if resp.StatusCode/100 != 2 {
 		return nil, newProblem(resp, answer)
@@ -229,6 +249,9 @@ func newProblem(resp *http.Response, answer []byte) *Problem {
 		p = &Problem{Title: http.StatusText(resp.StatusCode), Detail: string(answer[:min(len(answer), 200)])}
 	}
 	p.Status = resp.StatusCode
+	if to := resp.Header.Get("Location"); p.Status/100 == 3 {
+		p.Detail = "it points to " + strconv.Quote(to) + ", and a token is not sent on: name the node itself"
+	}
 	if s, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && s > 0 {
 		p.retryAfter = min(maxWait, time.Duration(min(s, 3600))*time.Second)
 	}

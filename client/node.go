@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,42 +11,103 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	"github.com/xpd-platform/xpd/internal/certs"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
 // Bounds of what passes between nodes.
 const (
-	nodeDial   = 500 * time.Millisecond
-	nodeAnswer = 1 << 20 // bytes
+	nodeDial      = 500 * time.Millisecond
+	nodeHandshake = time.Second
+	nodeAnswer    = 1 << 20 // bytes
 )
 
 // NodeClient speaks for one node of a cluster to the others. Unlike Client it
 // addresses each by name and never repeats a call: whoever calls does so again
 // with fresher knowledge. It is safe for concurrent use.
 type NodeClient struct {
-	urls  map[pgcluster.NodeID]string
-	token string
-	http  *http.Client
+	urls   atomic.Pointer[map[pgcluster.NodeID]string]
+	scheme string
+	token  string
+	http   *http.Client
 }
 
-// NewNodeClient returns a client of members, which know each other by token. It
-// keeps connections open, and bypasses any proxy.
-func NewNodeClient(members []pgcluster.Member, token string) *NodeClient {
-	c := &NodeClient{
-		urls:  map[pgcluster.NodeID]string{},
-		token: token,
-		http: &http.Client{Transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: nodeDial, KeepAlive: time.Second}).DialContext,
-			MaxIdleConnsPerHost: 4,
-			IdleConnTimeout:     time.Minute,
-		}},
+// NewNodeClient returns a client of members, which know each other by token and, if
+// there is a trust, by their certificates: see NodeTransport.
+func NewNodeClient(members []pgcluster.Member, token string, trust func() *tls.Config) *NodeClient {
+	c := &NodeClient{scheme: "http://", token: token, http: stayHere(&http.Client{Transport: NodeTransport(trust)})}
+	if trust != nil {
+		c.scheme = "https://"
 	}
-	for _, m := range members {
-		c.urls[m.ID] = "http://" + m.HTTPAddr()
-	}
+	c.SetMembers(members)
 	return c
+}
+
+// NodeTransport returns the transport of a node to the others. It keeps connections
+// open, and bypasses any proxy. trust, which is nil where only http is spoken, returns
+// what shows who this node is and whom it believes at the moment; it is asked for every
+// new connection.
+func NodeTransport(trust func() *tls.Config) *http.Transport {
+	dial := (&net.Dialer{Timeout: nodeDial, KeepAlive: time.Second}).DialContext
+	t := &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
+	if trust == nil {
+		return t
+	}
+	t.DialTLSContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		raw, err := dial(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, nodeHandshake)
+		defer cancel()
+		conf := trust()
+		conf.ServerName, _, _ = net.SplitHostPort(addr) // which was just dialled
+		c := tls.Client(raw, conf)
+		if err := c.HandshakeContext(ctx); err != nil {
+			_ = raw.Close() // which a handshake that took too long has done already
+			return nil, fmt.Errorf("%s: %w", addr, err)
+		}
+		return c, nil
+	}
+	return t
+}
+
+// SetMembers makes members the nodes that c knows.
+func (c *NodeClient) SetMembers(members []pgcluster.Member) {
+	urls := make(map[pgcluster.NodeID]string, len(members))
+	for _, m := range members {
+		urls[m.ID] = c.scheme + m.HTTPAddr()
+	}
+	c.urls.Store(&urls)
+}
+
+// Identity returns who the node called id is.
+func (c *NodeClient) Identity(ctx context.Context, id pgcluster.NodeID) (pgcluster.Identity, error) {
+	url, known := (*c.urls.Load())[id]
+	if !known {
+		return pgcluster.Identity{}, fmt.Errorf("there is no node %q", id)
+	}
+	return c.identity(ctx, id, url)
+}
+
+// IdentityAt returns who answers at the address of m, which need not be a member.
+func (c *NodeClient) IdentityAt(ctx context.Context, m pgcluster.Member) (pgcluster.Identity, error) {
+	return c.identity(ctx, m.ID, c.scheme+m.HTTPAddr())
+}
+
+func (c *NodeClient) identity(ctx context.Context, id pgcluster.NodeID, url string) (pgcluster.Identity, error) {
+	var i pgcluster.Identity
+	answer, err := c.sendTo(ctx, id, pgcluster.IdentityToken(c.token), http.MethodGet, url+"/v1/node/identity", nil)
+	if err == nil {
+		err = json.Unmarshal(answer, &i)
+	}
+	if err != nil {
+		return pgcluster.Identity{}, fmt.Errorf("identity: %w", err)
+	}
+	return i, nil
 }
 
 // Report returns the report of id as soon as its Seq is above after, or after
@@ -89,15 +151,20 @@ func (c *NodeClient) Order(ctx context.Context, o pgcluster.Order) error {
 }
 
 func (c *NodeClient) send(ctx context.Context, id pgcluster.NodeID, method, path string, body []byte) ([]byte, error) {
-	url, known := c.urls[id]
+	url, known := (*c.urls.Load())[id]
 	if !known {
 		return nil, fmt.Errorf("there is no node %q", id)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, url+path, bytes.NewReader(body))
+	return c.sendTo(ctx, id, c.token, method, url+path, body)
+}
+
+// sendTo asks id, and believes no other node that answers in its place.
+func (c *NodeClient) sendTo(ctx context.Context, id pgcluster.NodeID, token, method, url string, body []byte) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}
-	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Authorization", "Bearer "+token)
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 		// Not sent: lets net/http repeat an order on a connection that was closed
@@ -109,6 +176,9 @@ func (c *NodeClient) send(ctx context.Context, id pgcluster.NodeID, method, path
 		return nil, err
 	}
 	defer resp.Body.Close()
+	if who, _ := certs.NodeOf(resp.TLS); resp.TLS != nil && who != id {
+		return nil, fmt.Errorf("at the address of %s somebody shows the certificate of %s", id, who)
+	}
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, nodeAnswer))
 	if err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)

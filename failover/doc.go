@@ -19,17 +19,25 @@
 //
 //	I1  the epoch only grows; an agent refuses orders below its durable stamp
 //	I2  a primary opens to clients only in state open(epoch) held by it
-//	I3  with (S, k) in force on an open primary and (R, q) to recruit:
-//	    k + q > |S ∪ R| and one of the sets contains the other
+//	I3  with (S, k) in force on an open primary, for new commits and by each walsender,
+//	    and (R, q) to recruit: k + q > |S ∪ R| and one of the sets contains the other
 //	I4  a member of S never streams from an epoch below its pledge
-//	I5  k = 0 only before the first open, while nothing was acknowledged
+//	I5  k = 0 only while k = 0 is recorded: then q is more than there are in R, and
+//	    nobody but the primary itself is promoted
 //	I6  a candidate is at or above the floor and on its lineage
+//	I7  no initdb and no clone over the data of a primary; no initdb at all once the
+//	    system id is recorded
+//	I8  what a client was told is committed is in the WAL of every later primary, at the
+//	    same place
 //
 // # Operations
 //
 //	bootstrap   init ──────────────────────► barrier ─► open
 //	failover    recruit ─────► promote ────► barrier ─► open
 //	switchover  checkpoint ─► stop ─► promote ─► barrier ─► open
+//	adopt       adopt ────────────────────► barrier ─► open
+//	restart     restart (each standby), then like a switchover; or
+//	            checkpoint ─► stop ─► recruit ─► promote ─► barrier ─► open ─► restart
 //
 // A promotion that fails moves to recruit with the next epoch. A switchover that
 // fails after the stop moves to recruit too, where the old primary is the first
@@ -38,13 +46,30 @@
 //
 // # Changing the sync set
 //
-// A member is added in Raft first and in PostgreSQL second; it is removed in
-// PostgreSQL first and in Raft second, once the remaining members hold everything
-// that only the removed one may have acknowledged (Sync.Mark). So the set that a
-// failover recruits from always contains the set in force.
+// What makes a failover recruit more goes to Raft first and to PostgreSQL second: a
+// member that is added, and a smaller k. What lets it recruit fewer goes to PostgreSQL
+// first: a member that is removed, and a greater k. Raft learns of it (Sync.Pending
+// becomes Sync.Durable) once nobody acknowledges by the old rule any more, and the new
+// one is met by everything that was acknowledged until then (Sync.Mark). A removed
+// member's walsender shows that it no longer counts; the k that a walsender applies
+// shows nowhere, so each must first come round since the rule was in force (Sync.Past).
+// So the set that a failover recruits from always contains the set in force, and its k
+// is never greater. Two changes are never under way at once.
+//
+// How many to wait for says State.K, whom waitable and zones in this package. In
+// ModeAvailable, k is lowered as standbys are lost. An operation never raises k.
+//
 // The same rule may be ordered again after another. Rules are numbered (Sync.Seq)
 // and the number is reported back, so that a report of the first time, or of names
 // that a walsender has not loaded, does not pass for the second.
+//
+// # Doing without a node
+//
+// People may have the cluster do without a node (State.Absent): to work on its host, to
+// keep it stopped, or to have its data made anew. It leaves the sync set first; until then
+// it is treated like any other. It is never chosen. A reclone has a number, and its agent
+// makes a copy once for each, so that an order which comes late takes no data away; see
+// docs/decisions/operate.md.
 //
 // # Whose WAL
 //

@@ -107,6 +107,15 @@ func TestStep_recruit(t *testing.T) {
 				> n3 lead e2 ANY 1 (n2) barrier true open false`,
 		},
 		{
+			name: "F19 a quorum after a long time: whoever is chosen has as long as ever", state: failing(failover.PhaseRecruit),
+			view: waited(see(standby("n2", pledged(2)), standby("n3", pledged(2))), time.Minute),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/64
+				failover e2 promote n2 with ANY 1 (n3)
+				> n2 lead e2 ANY 1 (n3) barrier true open false
+				> n3 follow e2 n2`,
+		},
+		{
 			name: "equal WAL: who has less to replay", state: failing(failover.PhaseRecruit),
 			view: see(standby("n2", pledged(2), func(r *pgcluster.Report) { r.Replayed = 90 }), standby("n3", pledged(2))),
 			want: `
@@ -225,6 +234,24 @@ func TestStep_recruit(t *testing.T) {
 			want: `
 				n1 closed e1 ANY 1 (n2, n3) floor 1:0/64
 				failover e3 recruit tried [n2]`,
+		},
+		{
+			name:  "F30 who has just failed, with a full disk perhaps, is not started again before another",
+			state: with(failing(failover.PhaseRecruit, tried, func(op *failover.Operation) { op.Failed = "n1" }), raised),
+			view:  waited(see(primary(crashed, pledged(3)), found("n2", pgcluster.RolePrimary, crashed, pledged(3), func(r *pgcluster.Report) { r.Led = 2 })), time.Second),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/64
+				failover e3 promote n2 with ANY 1 (n1, n3) tried [n2]
+				> n2 lead e3 ANY 1 (n1, n3) barrier true open false`,
+		},
+		{
+			name:  "F30 who has just failed is started again if there is nobody else",
+			state: with(failing(failover.PhaseRecruit, tried, func(op *failover.Operation) { op.Failed = "n1" }), raised),
+			view:  waited(see(primary(crashed, pledged(3))), time.Second),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/64
+				failover e3 promote n1 with ANY 1 (n2, n3) tried [n2]
+				> n1 lead e3 ANY 1 (n2, n3) barrier true open false`,
 		},
 		{
 			name: "F26 WAL of an epoch that never opened is no candidate's, and does not count",

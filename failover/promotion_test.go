@@ -177,6 +177,18 @@ func TestStep_promotion(t *testing.T) {
 				> n3 recruit e3`,
 		},
 		{
+			name:  "F26 who followed one, and hangs, has not said how much it got: its pledge will",
+			state: failing(failover.PhaseBarrier, n2, func(op *failover.Operation) { op.Epoch = 3 }),
+			view: see(promoted(func(r *pgcluster.Report) { r.Led = 3 }), standby("n3", func(r *pgcluster.Report) {
+				r.Followed, r.Pledged.Epoch = 2, 3
+			})),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e3 barrier n2 with ANY 1 (n3)
+				> n2 lead e3 ANY 1 (n3) barrier true open false
+				> n3 recruit e3`,
+		},
+		{
 			name: "F26 the primary has that WAL too: nobody is cloned",
 			state: failing(failover.PhaseBarrier, n2, func(op *failover.Operation) {
 				op.Epoch, op.Base = 3, failover.Base{Epoch: 2, Timeline: 2}

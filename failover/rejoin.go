@@ -8,7 +8,7 @@ import (
 
 // followers orders every node but the primary, whose report is up, to follow it.
 func (d *decision) followers(up pgcluster.Report) {
-	for _, m := range d.s.Members {
+	for _, m := range d.s.dataMembers() {
 		if r, ok := d.v.report(m.ID, d.p); ok && m.ID != up.Node {
 			d.follow(r, up)
 		}
@@ -18,24 +18,31 @@ func (d *decision) followers(up pgcluster.Report) {
 // follow orders a node to follow up, unless it accepted just that already and goes
 // on by itself.
 func (d *decision) follow(r, up pgcluster.Report) {
+	if d.apart(r) {
+		return
+	}
 	// Also a node without data: a clone for an epoch that never opened may end any
 	// moment.
-	if d.outdated(r) {
+	reclone := latest(r) != d.epoch() && d.strays(r) && !d.shares(r)
+	if d.outdated(r) || (!reclone && d.unsettled(r)) {
 		d.order(pgcluster.Order{Node: r.Node, Kind: pgcluster.OrderRecruit})
 		return
 	}
-	reclone := latest(r) != d.epoch() && d.strays(r) && !d.shares(r)
+	copied, told := d.copyFor(r)
 	// A server that died by itself stays down until its agent is told again.
 	settled := r.Process != pgcluster.ProcessCrashed && r.Order.Kind == pgcluster.OrderFollow && r.Order.Stamp.Epoch == d.epoch() &&
-		r.Order.Upstream == up.Node && r.Order.Timeline == up.Lineage.Current() && r.Order.Reclone == reclone
+		r.Order.Upstream == up.Node && r.Order.Timeline == up.Lineage.Current() && r.Order.Reclone == reclone && told
 	if !settled {
-		d.order(pgcluster.Order{Node: r.Node, Kind: pgcluster.OrderFollow, Upstream: up.Node, Lineage: up.Lineage, Reclone: reclone})
+		d.order(pgcluster.Order{
+			Node: r.Node, Kind: pgcluster.OrderFollow, Upstream: up.Node, Lineage: up.Lineage, Reclone: reclone,
+			Clone: copied.ID, Discard: copied.Discard, Void: copied.Cancelled,
+		})
 	}
 }
 
 // epoch returns the epoch that is being opened, or is open.
 func (d *decision) epoch() uint64 {
-	if op := d.s.Op; op != nil && op.Phase != PhaseCheckpoint {
+	if op := d.s.Op; op != nil && op.Phase != PhaseCheckpoint && op.Phase != PhaseRestart {
 		return op.Epoch
 	}
 	return d.s.Primary.Epoch
@@ -59,6 +66,16 @@ func (d *decision) strays(r pgcluster.Report) bool {
 // late reports whether a standby was ordered to lead and may yet be promoted.
 func late(r pgcluster.Report) bool {
 	return r.Role == pgcluster.RoleStandby && r.Led > r.Followed
+}
+
+// unsettled reports whether it is yet to be seen how much a node got of an epoch that
+// never opened: a server that hangs may go on to write what it has received. A pledge
+// says that nothing comes after the position that is reported with it. Who was told to
+// follow since then pledged before that, and takes the pledge back as it begins.
+func (d *decision) unsettled(r pgcluster.Report) bool {
+	epoch := latest(r)
+	told := r.Order.Kind == pgcluster.OrderFollow && r.Order.Stamp.Epoch == d.epoch()
+	return r.Role == pgcluster.RoleStandby && epoch != 0 && epoch != d.epoch() && !d.s.opened(epoch) && r.Recruited != d.epoch() && !told
 }
 
 // base returns what the WAL of node to comes from, now that it is chosen.

@@ -36,6 +36,58 @@ func TestExplain(t *testing.T) {
 			}},
 		},
 		{
+			name:  "a witness is no standby that is missing",
+			state: with(steady(), func(s *failover.State) { s.Members = append(s.Members, pgcluster.Member{ID: "n4", Witness: true}) }),
+			view:  see(primary(), standby("n2"), standby("n3"), report("n4", pgcluster.RoleNone, []change{empty})),
+			want: summary{
+				failover.LevelOK, "open",
+				map[pgcluster.NodeID]string{"n1": "open", "n2": "streaming", "n3": "streaming", "n4": "witness"},
+				map[pgcluster.NodeID]string{
+					"n1": "one of n2, n3 becomes primary", "n2": "writes go on", "n3": "writes go on", "n4": "writes go on",
+				},
+			},
+		},
+		{
+			name: "the only other node must not be promoted", view: see(primary(one), standby("n2"), standby("n3", crashed)),
+			state: steadyWith(durable(1, "n2"), tagged(map[int]pgcluster.Member{2: {NoFailover: true}})),
+			want: summary{
+				failover.LevelDegraded, "open",
+				map[pgcluster.NodeID]string{"n1": "open", "n2": "streaming", "n3": "crashed"},
+				map[pgcluster.NodeID]string{
+					"n1": "writes wait until it returns: nobody else may be promoted",
+					"n2": "writes wait until a standby streams", "n3": "writes go on",
+				},
+			},
+		},
+		{
+			name: "it has pledged: blocked, and why", view: see(standby("n2", pledged(2))),
+			state: with(with(failing(failover.PhaseRecruit), durable(1, "n2")), tagged(map[int]pgcluster.Member{2: {NoFailover: true}})),
+			want: summary{
+				Level: failover.LevelNoWrites, Writes: "blocked: failover to epoch 2 recruits; a failover needs one of: n1" +
+					"; nobody else has all of the WAL of n2, which must not be promoted (nofailover)",
+				Nodes: map[pgcluster.NodeID]string{"n1": "silent", "n2": "cut off", "n3": "silent"},
+			},
+		},
+		{
+			name: "available, one standby left", state: steadyWith(available, durable(1, "n2")),
+			view: see(primary(one), standby("n2"), standby("n3", crashed)),
+			want: summary{
+				failover.LevelDegraded, "open",
+				map[pgcluster.NodeID]string{"n1": "open", "n2": "streaming", "n3": "crashed"},
+				map[pgcluster.NodeID]string{
+					"n1": "n2 becomes primary", "n2": "writes wait for 2s and go on with fewer standbys", "n3": "writes go on",
+				},
+			},
+		},
+		{
+			name: "available, alone", state: steadyWith(available, durable(0, "n2", "n3")), view: see(primary(none)),
+			want: summary{
+				failover.LevelDegraded, "open",
+				map[pgcluster.NodeID]string{"n1": "open", "n2": "silent", "n3": "silent"},
+				map[pgcluster.NodeID]string{"n1": "writes wait until it returns: no commit waits for another node at present"},
+			},
+		},
+		{
 			name: "F16 a standby is silent: degraded", state: steady(), view: see(primary(one), standby("n2")),
 			want: summary{
 				failover.LevelDegraded, "open",
@@ -67,6 +119,26 @@ func TestExplain(t *testing.T) {
 			},
 		},
 		{
+			name: "F31 the disk takes no WAL, nor those of the others", state: steady(),
+			view: see(primary(stuck), standby("n2", stuck), standby("n3", stuck)),
+			want: summary{Level: failover.LevelNoWrites, Writes: "blocked: the disk of n1 has not taken any WAL for 5s", Nodes: whole},
+		},
+		{
+			name: "it is not open yet", state: steady(),
+			view: see(primary(func(r *pgcluster.Report) { r.Open = 0 }), standby("n2"), standby("n3")),
+			want: summary{
+				Level: failover.LevelNoWrites, Writes: "blocked: PostgreSQL on n1 is not open to clients",
+				Nodes: map[pgcluster.NodeID]string{"n1": "closed", "n2": "streaming", "n3": "streaming"},
+			},
+		},
+		{
+			name: "F44 nobody can connect anywhere: degraded at least", state: steady(),
+			view: see(primary(refuses), standby("n2", refuses), standby("n3", refuses)),
+			want: summary{failover.LevelDegraded, "open", whole, map[pgcluster.NodeID]string{
+				"n1": "one of n2, n3 becomes primary", "n2": "writes go on", "n3": "writes go on",
+			}},
+		},
+		{
 			name: "F6 only the primary's xpd is silent", state: steady(),
 			view: silent(see(standby("n2"), standby("n3")), primary(), 5*time.Second),
 			want: summary{
@@ -81,6 +153,32 @@ func TestExplain(t *testing.T) {
 			want: summary{
 				Level: failover.LevelNoWrites, Writes: "blocked: failover to epoch 2 recruits; a failover needs one of: n1, n3",
 				Nodes: map[pgcluster.NodeID]string{"n1": "silent", "n2": "cut off", "n3": "silent"},
+			},
+		},
+		{
+			name: "F19 a quorum lacks two", state: steadyWith(durable(1, "n2", "n3", "n4"), func(s *failover.State) {
+				s.Members = append(s.Members, pgcluster.Member{ID: "n4"})
+			}),
+			view: silent(see(standby("n2", deaf)), primary(), 9*time.Second),
+			want: summary{
+				Level: failover.LevelNoWrites, Writes: "blocked: the primary n1 is silent; a failover needs n1, or 2 of: n3, n4",
+				Nodes: map[pgcluster.NodeID]string{"n1": "silent", "n2": "streaming", "n3": "silent", "n4": "silent"},
+			},
+		},
+		{
+			name: "silent, and nobody waited", state: steadyWith(durable(0, "n2", "n3")),
+			view: silent(see(standby("n2", deaf), standby("n3", deaf)), primary(), 9*time.Second),
+			want: summary{
+				Level: failover.LevelNoWrites, Writes: "blocked: the primary n1 is silent; no commit waited for another node, so only n1 has everything",
+				Nodes: map[pgcluster.NodeID]string{"n1": "silent", "n2": "streaming", "n3": "streaming"},
+			},
+		},
+		{
+			name: "silent, and who is there must not be promoted", state: steadyWith(durable(1, "n2"), tagged(map[int]pgcluster.Member{2: {NoFailover: true}})),
+			view: silent(see(standby("n2", deaf), standby("n3", deaf)), primary(), 9*time.Second),
+			want: summary{
+				Level: failover.LevelNoWrites, Writes: "blocked: the primary n1 is silent; nobody else that is there may be promoted (nofailover)",
+				Nodes: map[pgcluster.NodeID]string{"n1": "silent", "n2": "streaming", "n3": "streaming"},
 			},
 		},
 		{

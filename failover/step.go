@@ -14,9 +14,15 @@ import (
 // term and the index of the state.
 func Step(s State, v View, p Policy) (State, []pgcluster.Order) {
 	d := decision{s: s.clone(), v: v, p: p}
+	d.endPause()
+	d.endAbsences()
+	d.noteAside()
 	switch {
 	case s.Op == nil && s.SystemID == "":
 		d.beginBootstrap()
+	case s.Op == nil && d.fencedPrimary():
+	case s.Op == nil && d.s.Paused != nil:
+		d.paused()
 	case s.Op == nil:
 		d.steady()
 	default:
@@ -34,6 +40,9 @@ type decision struct {
 }
 
 func (d *decision) operation() {
+	if d.restartInPlace() {
+		return
+	}
 	switch d.s.Op.Phase {
 	case PhaseInit:
 		d.init()
@@ -47,6 +56,10 @@ func (d *decision) operation() {
 		d.promote()
 	case PhaseBarrier:
 		d.barrier()
+	case PhaseRestart:
+		d.rolling()
+	case PhaseAdopt:
+		d.adopt()
 	default:
 		panic(fmt.Sprintf("failover: invalid phase %q", d.s.Op.Phase))
 	}
@@ -71,16 +84,21 @@ func (d *decision) begin(op Operation, ph Phase) {
 // beginBootstrap chooses where initdb will run. It waits for every member, so that
 // a node that already holds data is seen before another is made from nothing.
 func (d *decision) beginBootstrap() {
-	for _, m := range d.s.Members {
+	if d.beginAdopt() {
+		return
+	}
+	members := d.s.dataMembers()
+	for _, m := range members {
 		r, ok := d.v.report(m.ID, d.p)
 		if !ok || r.Role != pgcluster.RoleNone {
 			return
 		}
 	}
-	if len(d.s.Members) == 0 {
+	if len(members) == 0 {
 		return
 	}
-	d.begin(Operation{Kind: KindBootstrap, To: d.s.Members[0].ID, Reason: "first start of the cluster"}, PhaseInit)
+	to := slices.MinFunc(members, byPreference)
+	d.begin(Operation{Kind: KindBootstrap, To: to.ID, Reason: "first start of the cluster"}, PhaseInit)
 	d.s.Primary.Access = AccessClosed
 }
 
@@ -103,13 +121,14 @@ func (d *decision) recruit() {
 	if op.InPlace && (d.v.silentFor(op.From) >= d.p.Silence || d.v.Now-d.v.PhaseSince >= d.p.PromoteWait) {
 		op.InPlace = false // nobody waits for one node alone
 	}
-	if to, ok := d.choose(); ok {
+	if to, ok := d.pick(); ok {
 		d.promoteTo(to)
 		d.promote()
 		return
 	}
-	for _, m := range d.s.Members {
-		if op.InPlace && m.ID != op.From {
+	for _, m := range d.s.dataMembers() {
+		named := op.Forced != nil && op.Forced.To == m.ID // people accept what becomes of it
+		if (op.InPlace && m.ID != op.From) || (d.s.absent(m.ID) && !d.s.Sync.Durable.Has(m.ID) && m.ID != op.From && !named) {
 			continue
 		}
 		if r, ok := d.v.report(m.ID, d.p); ok && r.Role != pgcluster.RoleNone &&
@@ -129,29 +148,51 @@ func (d *decision) promoteTo(to pgcluster.NodeID) {
 	}
 	op.Base = d.base(to)
 	d.setSync(d.nextSync(to))
+	op.Alone = op.Sync.K == 0
 	op.enter(PhasePromote, d.v)
+	d.v.PhaseSince = d.v.Now // however long it took to find somebody
 }
 
 // nextSync returns the rule that the new primary presets: the members that were
 // durable and are there, without the new primary itself. It may have too few
 // members to satisfy K; barrier mends that when others follow.
 func (d *decision) nextSync(to pgcluster.NodeID) pgcluster.SyncSet {
-	next := pgcluster.SyncSet{K: quorum(len(d.s.Members))}
+	next := pgcluster.SyncSet{K: d.nextK()}
 	for _, id := range d.s.Sync.Durable.Members {
-		if _, ok := d.v.standby(id, d.p); ok && id != to {
+		if _, ok := d.v.standby(id, d.p); ok && id != to && d.s.mayJoin(id) {
 			next = next.With(id)
 		}
 	}
 	if len(next.Members) >= next.K {
 		return next
 	}
-	next.Members = nil
-	for _, m := range d.s.Members {
-		if m.ID != to {
-			next = next.With(m.ID)
+	// Whoever comes first, but for those who are left out on purpose, if others suffice.
+	for _, present := range []bool{true, false} {
+		next.Members = nil
+		for _, m := range d.s.dataMembers() {
+			if m.ID != to && (!present || !d.s.absent(m.ID)) {
+				next = next.With(m.ID)
+			}
+		}
+		if len(next.Members) >= next.K {
+			break
 		}
 	}
 	return next
+}
+
+// nextK returns k of a new epoch. A change of primary does not raise it: the new one
+// should not have to wait for more standbys than the last; nor for more than it was
+// told before in this operation, for a walsender may still apply that.
+func (d *decision) nextK() int {
+	k := d.s.K()
+	if len(d.s.Epochs) > 0 {
+		k = min(k, max(d.s.Sync.Durable.K, d.s.leastK()))
+	}
+	if op := d.s.Op; op != nil && (op.Alone || op.Sync.Members != nil) {
+		k = min(k, max(op.Sync.K, d.s.leastK()))
+	}
+	return k
 }
 
 func (d *decision) promote() {
@@ -177,9 +218,12 @@ func (d *decision) promote() {
 	if !ok || r.Role != pgcluster.RoleStandby {
 		return
 	}
-	// Re-pointed before the promotion, a standby acknowledges the barrier sooner.
+	// Re-pointed before the promotion, a standby acknowledges the barrier sooner. In a
+	// switchover, also one for a restart, none has pledged: whom they followed is down for good.
 	for _, id := range op.Sync.Members {
-		if f, ok := d.v.standby(id, d.p); ok && f.Recruited == op.Epoch && f.Position.Compare(r.Position) <= 0 {
+		f, ok := d.v.standby(id, d.p)
+		free := f.Recruited == op.Epoch || op.Kind == KindSwitchover || op.Kind == KindRestart
+		if ok && free && f.Position.Compare(r.Position) <= 0 {
 			d.follow(f, r)
 		}
 	}
@@ -191,7 +235,8 @@ func (d *decision) retry(reason string) {
 	if op.To != op.From && !slices.Contains(op.Tried, op.To) {
 		op.Tried = append(op.Tried, op.To)
 	}
-	op.To, op.InPlace = "", false
+	op.Failed = op.To
+	op.To, op.InPlace, op.Alone = "", false, false
 	op.Kind = KindFailover
 	op.Epoch++
 	op.Reason = reason
@@ -205,12 +250,9 @@ func (d *decision) barrier() {
 	op := d.s.Op
 	r, ok := d.v.report(op.To, d.p)
 	switch {
-	case op.Kind == KindBootstrap && ok && r.Down():
-		if r.Led == op.Epoch { // nothing was ever acknowledged: the same node starts once more
-			op.Epoch++
-			op.enter(PhaseBarrier, d.v)
-		}
-	case op.Kind == KindBootstrap && !ok:
+	case op.first() && ok && r.Down():
+		d.startAgain(r)
+	case op.first() && !ok:
 		return
 	case d.v.silentFor(op.To) >= d.p.Silence:
 		d.retry(fmt.Sprintf("%s fell silent before its barrier", op.To))
@@ -220,7 +262,7 @@ func (d *decision) barrier() {
 		return
 	case !ok:
 		return
-	case op.Kind == KindBootstrap:
+	case op.first():
 	case r.AnsweredAgo >= d.p.Hung:
 		d.retry(fmt.Sprintf("PostgreSQL on %s hangs before its barrier", op.To))
 		return
@@ -231,12 +273,13 @@ func (d *decision) barrier() {
 	if next, changed := d.syncFromSenders(r); changed {
 		d.setSync(next)
 	}
-	if op.Sync.K > 0 && r.Running() && r.Barrier == op.Epoch && d.inForce(r, op.Sync) &&
+	waits := op.Sync.K > 0 || op.Alone
+	if waits && r.Running() && r.Barrier == op.Epoch && d.inForce(r, op.Sync) &&
 		flushed(r, op.Sync, r.BarrierAt) >= op.Sync.K {
 		d.open(r)
 		return
 	}
-	d.lead(op.To, op.Sync, op.Sync.K > 0, false)
+	d.lead(op.To, op.Sync, waits, false)
 	d.followers(r)
 }
 
@@ -245,15 +288,15 @@ func (d *decision) barrier() {
 // A standby that catches up does get through.
 func (d *decision) unreached(r pgcluster.Report) bool {
 	running, through := 0, 0
-	for _, m := range d.s.Members {
-		if _, ok := d.v.standby(m.ID, d.p); ok && m.ID != r.Node {
+	for _, m := range d.s.dataMembers() {
+		if _, ok := d.v.standby(m.ID, d.p); ok && m.ID != r.Node && !d.s.absent(m.ID) {
 			running++
 		}
 		if _, ok := r.Sender(m.ID); ok {
 			through++
 		}
 	}
-	k := quorum(len(d.s.Members))
+	k := d.nextK()
 	return through < k && running >= k
 }
 
@@ -263,52 +306,30 @@ func (d *decision) setSync(sync pgcluster.SyncSet) {
 	d.s.Sync.Seq++
 }
 
-// inForce reports whether nobody but members of sync, the rule last ordered, can
-// acknowledge a commit. The names alone do not say so: they may be those of an
-// earlier time, with a change still to come, and a walsender that has not reloaded
-// them yet counts itself by those it has.
-func (d *decision) inForce(r pgcluster.Report, sync pgcluster.SyncSet) bool {
-	return r.Order.SyncSeq == d.s.Sync.Seq && r.SyncNames == sync.Names() && !slices.ContainsFunc(r.Senders, func(s pgcluster.Sender) bool {
-		return s.SyncPriority > 0 && !sync.Has(s.Node)
-	})
-}
-
-// flushed counts the members of sync that have flushed up to at.
-func flushed(r pgcluster.Report, sync pgcluster.SyncSet, at pgcluster.LSN) int {
-	n := 0
-	for _, id := range sync.Members {
-		if s, ok := r.Sender(id); ok && s.Flushed >= at {
-			n++
-		}
-	}
-	return n
-}
-
-// streaming counts the members of sync that the primary streams to.
-func streaming(r pgcluster.Report, sync pgcluster.SyncSet) int {
-	n := 0
-	for _, id := range sync.Members {
-		if s, ok := r.Sender(id); ok && s.Streaming {
-			n++
-		}
-	}
-	return n
-}
-
 // syncFromSenders replaces a preset sync set that nobody satisfies by the nodes
-// that do stream from the new primary.
+// that do stream from the new primary; in ModeAvailable, after a while, by however
+// few they are.
 func (d *decision) syncFromSenders(r pgcluster.Report) (pgcluster.SyncSet, bool) {
-	now := pgcluster.SyncSet{K: quorum(len(d.s.Members))}
+	op := d.s.Op
+	fewer := d.s.Settings.Mode == ModeAvailable || op.Forced != nil
+	op.Alone = op.Alone && fewer
+	if op.Alone || (op.Sync.K > 0 && streaming(r, op.Sync) >= op.Sync.K) {
+		return pgcluster.SyncSet{}, false
+	}
+	now := pgcluster.SyncSet{K: d.nextK()}
 	for _, m := range d.s.Members {
-		if s, ok := r.Sender(m.ID); ok && s.Streaming {
+		if s, ok := r.Sender(m.ID); ok && s.Streaming && d.s.mayJoin(m.ID) {
 			now = now.With(m.ID)
 		}
 	}
-	served := d.s.Op.Sync.K > 0 && streaming(r, d.s.Op.Sync) >= d.s.Op.Sync.K
-	if served || len(now.Members) < now.K {
+	if fewer && d.v.Now-d.v.PhaseSince >= d.p.StandbyLost {
+		now.K = min(now.K, len(now.Members))
+		op.Alone = now.K == 0
+	}
+	if len(now.Members) < now.K {
 		return pgcluster.SyncSet{}, false
 	}
-	return now, !now.Equal(d.s.Op.Sync)
+	return now, !now.Equal(op.Sync) || op.Alone
 }
 
 func (d *decision) open(r pgcluster.Report) {
@@ -321,12 +342,15 @@ func (d *decision) open(r pgcluster.Report) {
 	if over := len(d.s.Epochs) - maxEpochs; over > 0 {
 		d.s.Epochs = d.s.Epochs[over:]
 	}
+	d.keep(op.To)
 	op.Steps = append(op.Steps, PhaseTime{Phase: "open", Epoch: op.Epoch, At: d.v.Wall})
 	d.record(Event{
 		At: d.v.Wall, Epoch: op.Epoch, Kind: string(op.Kind), Node: op.To, From: op.From,
-		Reason: op.Reason, Took: max(0, d.v.Wall.Sub(op.Began)).Round(time.Millisecond), Steps: op.Steps,
+		Reason: op.lossReason(), Took: max(0, d.v.Wall.Sub(op.Began)).Round(time.Millisecond), Steps: op.Steps,
+		Evidence: op.Evidence, Lost: op.lost(),
 	})
 	d.s.Op = nil
+	d.restartOn(*op)
 	d.lead(d.s.Primary.Node, op.Sync, true, true)
 }
 

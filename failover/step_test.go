@@ -50,6 +50,7 @@ func switching(ph failover.Phase) failover.State {
 	return s
 }
 
+//nolint:unparam // it reads better with the name
 func chose(id pgcluster.NodeID, members ...pgcluster.NodeID) func(*failover.Operation) {
 	return func(op *failover.Operation) { op.To, op.Sync = id, anyOne(members...) }
 }
@@ -169,11 +170,17 @@ func outcome(s failover.State, orders []pgcluster.Order) []string {
 	if s.Sync.Pending != nil {
 		first += fmt.Sprintf(" pending %s mark %s", s.Sync.Pending, s.Sync.Mark)
 	}
+	if s.Sync.Past > 0 {
+		first += fmt.Sprintf(" past %s", s.Sync.Past)
+	}
 	out := []string{strings.TrimSpace(first)}
 	if op := s.Op; op != nil {
 		line := fmt.Sprintf("%s e%d %s", op.Kind, op.Epoch, op.Phase)
 		if op.To != "" {
 			line += fmt.Sprintf(" %s with %s", op.To, op.Sync)
+		}
+		if op.Alone {
+			line += " alone"
 		}
 		if op.InPlace {
 			line += " in place"

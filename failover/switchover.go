@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -15,8 +16,8 @@ type RefusedError struct{ Reason string }
 func (e *RefusedError) Error() string { return "refused: " + e.Reason }
 
 // Switchover returns the state in which the role begins to move to node to, or to
-// the standby that is furthest if to is empty. It returns a *RefusedError if the
-// move could not be done at once and without loss.
+// the standby of the highest priority, of equals the furthest, if to is empty. It returns a *RefusedError if the
+// move could not be done at once and without loss. From a fenced primary it is a failover.
 func Switchover(s State, v View, p Policy, to pgcluster.NodeID, reason string) (State, error) {
 	d := decision{s: s.clone(), v: v, p: p}
 	if s.Op != nil {
@@ -25,6 +26,12 @@ func Switchover(s State, v View, p Policy, to pgcluster.NodeID, reason string) (
 	if s.Primary.Access != AccessOpen {
 		return s, &RefusedError{"the cluster has no open primary"}
 	}
+	if s.fenced(s.Primary.Node) {
+		if err := d.replaceFenced(to, cmp.Or(reason, "asked for")); err != nil {
+			return s, err
+		}
+		return d.s, nil
+	}
 	r, ok := v.report(s.Primary.Node, p)
 	if !ok || !r.Running() {
 		return s, &RefusedError{fmt.Sprintf("the primary %s does not report", s.Primary.Node)}
@@ -32,7 +39,7 @@ func Switchover(s State, v View, p Policy, to pgcluster.NodeID, reason string) (
 	if to == s.Primary.Node {
 		return s, &RefusedError{fmt.Sprintf("%s is primary already", to)}
 	}
-	if _, known := s.Member(to); to != "" && !known {
+	if m, known := s.Member(to); to != "" && (!known || m.Witness) {
 		return s, &RefusedError{fmt.Sprintf("there is no node %q", to)}
 	}
 	best, refusals := d.switchoverTarget(r, to)
@@ -49,19 +56,27 @@ func Switchover(s State, v View, p Policy, to pgcluster.NodeID, reason string) (
 func (d *decision) switchoverTarget(r pgcluster.Report, to pgcluster.NodeID) (pgcluster.NodeID, []string) {
 	var best pgcluster.NodeID
 	var bestAt pgcluster.LSN
+	var priority int
 	var refusals []string
-	for _, m := range d.s.Members {
+	for _, m := range d.s.dataMembers() {
 		if m.ID == d.s.Primary.Node || (to != "" && m.ID != to) {
 			continue
 		}
 		switch {
+		case m.NoFailover:
+			refusals = append(refusals, fmt.Sprintf("%s must not be promoted (nofailover)", m.ID))
+		case d.s.absent(m.ID):
+			refusals = append(refusals, fmt.Sprintf("%s is left out: %s", m.ID, d.s.Absent[m.ID]))
+		case m.Leaving:
+			refusals = append(refusals, fmt.Sprintf("%s is being removed", m.ID))
 		case !d.joinable(r, m.ID):
 			refusals = append(refusals, fmt.Sprintf("%s does not stream from %s, or is too far behind", m.ID, d.s.Primary.Node))
-		case !d.s.Sync.Durable.Has(m.ID):
+		case !d.s.Sync.Durable.Has(m.ID) && (!m.NoSync || to == ""):
 			refusals = append(refusals, fmt.Sprintf("%s is not in the sync set", m.ID))
 		default:
-			if s, _ := r.Sender(m.ID); best == "" || s.Flushed > bestAt {
-				best, bestAt = m.ID, s.Flushed
+			s, _ := r.Sender(m.ID)
+			if best == "" || m.Priority > priority || (m.Priority == priority && s.Flushed > bestAt) {
+				best, bestAt, priority = m.ID, s.Flushed, m.Priority
 			}
 		}
 	}

@@ -11,40 +11,42 @@ import (
 // agreed is failover.Sync as an exhaustive search keeps it.
 type agreed struct {
 	durable mask
+	k       uint8
 	removed uint8 // number of the member on its way out, from 1 on; 0 if none is
+	raising bool
+	past    uint8
 	mark    uint8
 	seq     uint8
-}
-
-// pending returns the rule on its way into PostgreSQL, or nothing.
-func (a agreed) pending() mask {
-	if a.removed == 0 {
-		return 0
-	}
-	return a.durable &^ (1 << (a.removed - 1))
+	want    uint8 // k that people asked for
+	asked   uint8 // how often they did
 }
 
 // target returns the rule that PostgreSQL should have in force.
-func (a agreed) target() mask {
-	if p := a.pending(); p != 0 {
-		return p
+func (a agreed) target() rule {
+	switch {
+	case a.removed != 0:
+		return rule{a.durable &^ (1 << (a.removed - 1)), a.k}
+	case a.raising:
+		return rule{a.durable, a.k + 1}
 	}
-	return a.durable
+	return rule{a.durable, a.k}
 }
+
+func (a agreed) pending() bool { return a.removed != 0 || a.raising }
 
 // String is for traces.
 func (a agreed) String() string {
-	if a.removed == 0 {
-		return fmt.Sprintf("%s as rule %d", a.durable, a.seq)
+	if !a.pending() {
+		return fmt.Sprintf("%s as rule %d", a.target(), a.seq)
 	}
-	return fmt.Sprintf("%s as rule %d instead of %s, mark %d", a.pending(), a.seq, a.durable, a.mark)
+	return fmt.Sprintf("%s as rule %d instead of %s, past %d, mark %d", a.target(), a.seq, rule{a.durable, a.k}, a.past, a.mark)
 }
 
 // seen is a primary's report, of some time ago.
 type seen struct {
 	taken  bool
 	seq    uint8
-	loaded mask
+	loaded rule
 	end    uint8
 	m      [maxStandbys]seenMember
 }
@@ -68,7 +70,8 @@ func (m seenMember) key() int {
 // look is a report of this moment.
 func (x *search) look(w world) seen {
 	v := seen{taken: true, loaded: w.primary.loaded, end: w.primary.end}
-	if w.primary.aware {
+	// The agent says so once commits wait as the rule says.
+	if w.primary.aware && w.primary.armed == (w.primary.loaded.k > 0) {
 		v.seq = w.primary.accepted
 	}
 	for i, m := range w.m[:x.n] {
@@ -81,7 +84,8 @@ func (x *search) look(w world) seen {
 
 // rules asks Step, and remembers its answers.
 type rules struct {
-	n, k      int
+	n         int
+	available bool
 	decisions map[decisionKey]agreed
 	choices   map[choiceKey]int
 }
@@ -96,17 +100,17 @@ type choiceKey struct {
 	flushed [maxStandbys]uint8 // of those that pledged
 }
 
-func newRules(n, k int) *rules {
-	return &rules{n: n, k: k, decisions: map[decisionKey]agreed{}, choices: map[choiceKey]int{}}
+func newRules(n int, available bool) *rules {
+	return &rules{n: n, available: available, decisions: map[decisionKey]agreed{}, choices: map[choiceKey]int{}}
 }
 
 // primaryName comes after those of the standbys.
 const primaryName = "p"
 
-func (r *rules) set(m mask) pgcluster.SyncSet {
-	s := pgcluster.SyncSet{K: r.k}
+func (r *rules) set(x rule) pgcluster.SyncSet {
+	s := pgcluster.SyncSet{K: int(x.k)}
 	for i := range r.n {
-		if m.has(i) {
+		if x.m.has(i) {
 			s.Members = append(s.Members, name(i))
 		}
 	}
@@ -127,13 +131,19 @@ func (r *rules) state(a agreed) failover.State {
 	s := steady()
 	s.Primary.Node, s.Epochs[0].Node = primaryName, primaryName
 	s.Floor.LSN = firstLSN
+	s.Settings.K = int(a.want)
+	if r.available {
+		s.Settings.Mode = failover.ModeAvailable
+	}
 	s.Members = []pgcluster.Member{{ID: primaryName}}
 	for i := range r.n {
 		s.Members = append(s.Members, pgcluster.Member{ID: name(i)})
 	}
-	s.Sync = failover.Sync{Durable: r.set(a.durable), Mark: pgcluster.LSN(a.mark), Seq: uint64(a.seq)}
-	if p := a.pending(); p != 0 {
-		pending := r.set(p)
+	s.Sync = failover.Sync{
+		Durable: r.set(rule{a.durable, a.k}), Past: pgcluster.LSN(a.past), Mark: pgcluster.LSN(a.mark), Seq: uint64(a.seq),
+	}
+	if a.pending() {
+		pending := r.set(a.target())
 		s.Sync.Pending = &pending
 	}
 	return s
@@ -170,8 +180,11 @@ func (r *rules) decide(a agreed, v seen) agreed {
 	view.Reports[primaryName] = failover.Observation{Report: up, At: now}
 	view.Streamed = map[pgcluster.NodeID]time.Duration{} // whoever does not stream has been lost for long
 	s, _ := failover.Step(r.state(a), view, policy)
-	next := agreed{durable: r.mask(s.Sync.Durable), mark: uint8(s.Sync.Mark), seq: uint8(s.Sync.Seq)}
-	if s.Sync.Pending != nil {
+	next := a
+	next.durable, next.k = r.mask(s.Sync.Durable), uint8(s.Sync.Durable.K)
+	next.past, next.mark, next.seq = uint8(s.Sync.Past), uint8(s.Sync.Mark), uint8(s.Sync.Seq)
+	next.removed, next.raising = 0, s.Sync.Pending != nil && s.Sync.Pending.K > s.Sync.Durable.K
+	if s.Sync.Pending != nil && !next.raising {
 		gone := next.durable &^ r.mask(*s.Sync.Pending)
 		for !gone.has(int(next.removed)) {
 			next.removed++

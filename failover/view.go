@@ -17,6 +17,12 @@ type View struct {
 	PhaseSince time.Duration
 	// Streamed is when the primary last reported that it streams to a node.
 	Streamed map[pgcluster.NodeID]time.Duration
+	// Opened is when this node saw epochs open that a failover made, oldest first; the
+	// last thirty of them are enough.
+	Opened []time.Duration
+	// Moved is when this node last gave the leadership away that MoveLeadership asked
+	// for; 0 if it never did.
+	Moved time.Duration
 }
 
 // Observation is a report and when it arrived.
@@ -29,11 +35,18 @@ type Observation struct {
 type Policy struct {
 	Silence     time.Duration // without a report for so long, a node is silent
 	Heard       time.Duration // a standby that heard from the primary within this vouches for it
-	Hung        time.Duration // a PostgreSQL that has not answered its agent for so long hangs
+	Hung        time.Duration // a PostgreSQL that has not answered its agent for so long hangs; so does a disk that takes no WAL
+	Refused     time.Duration // a PostgreSQL that let nobody connect for so long hangs, though it may serve who is connected
+	CutOff      time.Duration // without streaming for so long from a primary that acknowledges nothing, standbys replace it
+	LinkBad     time.Duration // a primary that is silent for so long to nobody but the Raft leader: its link is bad
+	Lease       time.Duration // for how long a node may trust what it knows of the primary
+	Cooldown    time.Duration // from one failover to the next; it doubles for each in a row
+	CooldownMax time.Duration // and grows no longer than this
 	StandbyLost time.Duration // without streaming for so long, a standby leaves the sync set
 	RecruitWait time.Duration // how long standbys are waited for before the old primary is restarted instead
 	PromoteWait time.Duration // a promotion that takes longer has failed, and so has a barrier that no standby reaches
 	StopWait    time.Duration // a switchover that takes longer to stop or catch up has failed
+	RestartWait time.Duration // a restart of a standby that takes longer has failed
 	MaxGap      pgcluster.LSN // a standby further behind is not added to the sync set
 }
 
@@ -43,17 +56,20 @@ func DefaultPolicy() Policy {
 		Silence:     1500 * time.Millisecond,
 		Heard:       1500 * time.Millisecond, // an idle primary answers a ping every second
 		Hung:        5 * time.Second,
+		Refused:     2 * time.Second,
+		CutOff:      3 * time.Second,
+		LinkBad:     5 * time.Second,
+		Lease:       3 * time.Second,
+		Cooldown:    time.Second,
+		CooldownMax: 8 * time.Second, // with what else a failover takes, requests wait so long
 		StandbyLost: 2 * time.Second,
 		RecruitWait: time.Second,
 		PromoteWait: 15 * time.Second,
 		StopWait:    10 * time.Second,
+		RestartWait: time.Minute,
 		MaxGap:      16 << 20,
 	}
 }
-
-// quorum returns k for n data nodes: half of them, rounded down, so that a commit
-// is on a majority of the nodes.
-func quorum(n int) int { return n / 2 }
 
 // report returns the last report of id if id is not silent.
 func (v View) report(id pgcluster.NodeID, p Policy) (pgcluster.Report, bool) {

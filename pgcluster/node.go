@@ -30,7 +30,17 @@ type Member struct {
 	HTTPPort int    `json:"http_port"`
 	RaftPort int    `json:"raft_port"`
 	PGPort   int    `json:"pg_port"`
+
+	Witness    bool   `json:"witness,omitempty"`    // votes in Raft and runs no PostgreSQL; its PGPort is not used
+	Zone       string `json:"zone,omitempty"`       // hosts that may fail together share one
+	Priority   int    `json:"priority,omitempty"`   // of equals, the higher is promoted
+	NoFailover bool   `json:"nofailover,omitempty"` // is never promoted
+	NoSync     bool   `json:"nosync,omitempty"`     // no commit waits for it, so that it is never promoted without being asked for
+	Leaving    bool   `json:"leaving,omitempty"`    // on its way out: neither waited for nor promoted
 }
+
+// Data reports whether the member runs a PostgreSQL.
+func (m Member) Data() bool { return !m.Witness }
 
 // Ports that ParseMembers assumes where none is given.
 const (
@@ -48,19 +58,38 @@ func (m Member) RaftAddr() string { return net.JoinHostPort(m.Host, fmt.Sprint(m
 // PGAddr is where the member's PostgreSQL listens.
 func (m Member) PGAddr() string { return net.JoinHostPort(m.Host, fmt.Sprint(m.PGPort)) }
 
+// String returns m as ParseMembers reads it.
+func (m Member) String() string {
+	host := m.Host
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return fmt.Sprintf("%s=%s:%d:%d:%d%s", m.ID, host, m.HTTPPort, m.RaftPort, m.PGPort, m.tags())
+}
+
+// FormatMembers returns a cluster definition as ParseMembers reads it.
+func FormatMembers(members []Member) string {
+	parts := make([]string, len(members))
+	for i, m := range members {
+		parts[i] = m.String()
+	}
+	return strings.Join(parts, ",")
+}
+
 // ParseMembers reads a cluster definition: comma-separated
-// NAME=HOST[:HTTP[:RAFT[:POSTGRES]]] with an IPv6 host in brackets, such as
-// n1=10.0.0.1,n2=10.0.0.2,n3=[::1]:8300:8400:5432. Members come back sorted by
+// NAME=HOST[:HTTP[:RAFT[:POSTGRES]]][/TAG]… with an IPv6 host in brackets, such as
+// n1=10.0.0.1,n2=10.0.0.2/zone=b,n3=[::1]:8300:8400:5432/witness. Tags are witness,
+// zone=NAME, priority=NUMBER, nofailover and nosync. Members come back sorted by
 // name; names and addresses must be distinct.
 func ParseMembers(s string) ([]Member, error) {
 	var members []Member
 	addrs := map[string]NodeID{}
 	for part := range strings.SplitSeq(s, ",") {
-		m, err := parseMember(strings.TrimSpace(part))
+		m, err := ParseMember(strings.TrimSpace(part))
 		if err != nil {
 			return nil, err
 		}
-		for _, a := range []string{m.HTTPAddr(), m.RaftAddr(), m.PGAddr()} {
+		for _, a := range m.addrs() {
 			if other, taken := addrs[a]; taken {
 				return nil, fmt.Errorf("cluster: %s and %s both use address %s", other, m.ID, a)
 			}
@@ -75,16 +104,35 @@ func ParseMembers(s string) ([]Member, error) {
 	return members, nil
 }
 
-func parseMember(s string) (Member, error) {
-	name, addr, ok := strings.Cut(s, "=")
-	if !ok || addr == "" {
-		return Member{}, fmt.Errorf("cluster member %q: want NAME=HOST[:HTTP[:RAFT[:POSTGRES]]]", s)
+// addrs are the addresses that m alone may use.
+func (m Member) addrs() []string {
+	if m.Witness {
+		return []string{m.HTTPAddr(), m.RaftAddr()}
+	}
+	return []string{m.HTTPAddr(), m.RaftAddr(), m.PGAddr()}
+}
+
+// ParseMember reads one member as ParseMembers does.
+func ParseMember(s string) (Member, error) {
+	name, rest, ok := strings.Cut(s, "=")
+	if !ok || rest == "" {
+		return Member{}, fmt.Errorf("cluster member %q: want NAME=HOST[:HTTP[:RAFT[:POSTGRES]]][/TAG]…", s)
 	}
 	id, err := ParseNodeID(name)
 	if err != nil {
 		return Member{}, err
 	}
 	m := Member{ID: id, HTTPPort: DefaultHTTPPort, RaftPort: DefaultRaftPort, PGPort: DefaultPGPort}
+	addr, tags, tagged := strings.Cut(rest, "/")
+	if tagged {
+		if m, err = m.WithTags(strings.Split(tags, "/")...); err != nil {
+			return Member{}, fmt.Errorf("cluster member %q: %w", s, err)
+		}
+	}
+	return m.withAddress(s, addr)
+}
+
+func (m Member) withAddress(s, addr string) (Member, error) {
 	host, rest := addr, ""
 	if strings.HasPrefix(addr, "[") {
 		end := strings.Index(addr, "]")

@@ -35,6 +35,12 @@ const (
 	// OrderStop: pledge to the epoch, let transactions in flight end for a bounded
 	// time, then shut down cleanly.
 	OrderStop OrderKind = "stop"
+	// OrderRestart: restart a standby where it is, so that it runs with the settings in
+	// its files, and stream again from the same upstream. Carried out once for each
+	// Restart number.
+	OrderRestart OrderKind = "restart"
+	// OrderRest: leave PostgreSQL alone, whether it runs or not: people work on the host.
+	OrderRest OrderKind = "rest"
 )
 
 // Order is a goal for one node. Fields that a kind does not name are zero.
@@ -47,8 +53,12 @@ type Order struct {
 	Upstream NodeID  `json:"upstream,omitempty"`  // follow
 	Lineage  Lineage `json:"lineage,omitempty"`   // follow: the upstream's
 	Reclone  bool    `json:"reclone,omitempty"`   // follow: clone, unless this epoch was followed already
+	Clone    uint64  `json:"clone,omitempty"`     // follow: clone, once for each of these numbers
+	Discard  bool    `json:"discard,omitempty"`   // follow: what is there goes before the clone is made
+	Void     bool    `json:"void,omitempty"`      // follow: count the clone of that number as made, and make none
 	Sync     SyncSet `json:"sync"`                // lead
 	SyncSeq  uint64  `json:"sync_seq,omitempty"`  // lead: which change of Sync this is
 	Barrier  bool    `json:"barrier,omitempty"`   // lead
 	Open     bool    `json:"open,omitempty"`      // lead
+	Restart  uint64  `json:"restart,omitempty"`   // restart: which one this is
 }

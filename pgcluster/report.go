@@ -22,6 +22,7 @@ const (
 	ProcessCrashed  Process = "crashed"
 	ProcessStarting Process = "starting"
 	ProcessRunning  Process = "running" // answers queries
+	ProcessForeign  Process = "foreign" // runs under somebody else's configuration, to be taken over by the first order
 )
 
 // Stamp orders the orders that a node receives: an agent refuses one that is
@@ -73,6 +74,7 @@ type OrderStatus struct {
 	Upstream NodeID   `json:"upstream,omitempty"`
 	Timeline Timeline `json:"timeline,omitempty"` // that the ordered lineage ends in
 	Reclone  bool     `json:"reclone,omitempty"`
+	Clone    uint64   `json:"clone,omitempty"`
 
 	Done  bool   `json:"done"`
 	Error string `json:"error,omitempty"` // of the last attempt; the agent goes on trying
@@ -107,12 +109,54 @@ type Report struct {
 	Open      uint64 `json:"open"`                 // epoch for which ordinary clients may write
 	Stopping  bool   `json:"stopping,omitempty"`   // this node's xpd is being shut down
 
+	// LeaseLeft is for how long yet this node may trust what it knows of the primary.
+	LeaseLeft time.Duration `json:"lease_left"`
+
 	// AnsweredAgo is how long ago PostgreSQL answered the agent, or was started or
 	// found if it has not yet; zero if it is down. One that hangs is not down.
 	AnsweredAgo time.Duration `json:"answered_ago"`
 
+	// Evidence of a server that answers and yet does not work; zero while it does, and
+	// when it is down.
+	ConnectStalled time.Duration `json:"connect_stalled,omitempty"` // since a new connection was last possible
+	WriteStalled   time.Duration `json:"write_stalled,omitempty"`   // since WAL that waits for this node's own disk last got on
+
+	Disks    []Disk     `json:"disks,omitempty"`
+	SetAside []SetAside `json:"set_aside,omitempty"` // diverged WAL that is kept, oldest first
+
+	Config       uint64    `json:"config"`                    // version of the Config that the configuration files have
+	Pending      []string  `json:"pending_restart,omitempty"` // settings that wait for a restart of PostgreSQL
+	Higher       []string  `json:"pending_higher,omitempty"`  // of Pending, what a standby may not have less of than its primary, and gets higher
+	Lower        []string  `json:"pending_lower,omitempty"`   // the same, and gets lower
+	Refused      []string  `json:"refused,omitempty"`         // settings that PostgreSQL does not take, with the reason; it runs without them
+	Overrides    []string  `json:"overrides,omitempty"`       // ALTER SYSTEM of settings that the agent owns, taken back
+	Weak         []string  `json:"weak,omitempty"`            // roles, databases and sessions whose commits do not wait for a standby
+	LogicalSlots []string  `json:"logical_slots,omitempty"`   // would not survive the loss of this node
+	Restarted    uint64    `json:"restarted,omitempty"`       // number of the last restart order that was carried out
+	Cloned       uint64    `json:"cloned,omitempty"`          // number of the last clone that was asked for, and made or taken back
+	DataBytes    uint64    `json:"data_bytes,omitempty"`      // size of all databases, looked at now and then; 0 unknown
+	Wall         time.Time `json:"wall"`                      // this node's clock, to compare clocks by
+
 	Order     OrderStatus `json:"order"`
 	LastError string      `json:"last_error,omitempty"` // from PostgreSQL's own log or a failed probe
+}
+
+// Disk is a filesystem that the node depends on.
+type Disk struct {
+	Use   string `json:"use"` // data, wal or state
+	Path  string `json:"path"`
+	Free  uint64 `json:"free_bytes"`
+	Total uint64 `json:"total_bytes"`
+}
+
+// SetAside is WAL that a node had and the cluster did not: nothing in it was ever
+// acknowledged.
+type SetAside struct {
+	At    time.Time `json:"at"`
+	From  Position  `json:"from"` // where it left the cluster's history
+	To    LSN       `json:"to"`   // its end; 0 if that is not known
+	Bytes int64     `json:"bytes"`
+	Path  string    `json:"path"`
 }
 
 // Running reports whether PostgreSQL answers queries.

@@ -3,6 +3,7 @@ package pgcluster
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -26,13 +27,30 @@ func (s SyncSet) Names() string {
 	return fmt.Sprintf("ANY %d (%s)", s.K, strings.Join(names, ", "))
 }
 
+// ParseSyncSet reads what Names returns; false for a rule that it did not make.
+func ParseSyncSet(names string) (SyncSet, bool) {
+	if names == "" {
+		return SyncSet{}, true
+	}
+	var s SyncSet
+	rest, found := strings.CutPrefix(names, "ANY ")
+	number, list, cut := strings.Cut(rest, " (")
+	list, closed := strings.CutSuffix(list, ")")
+	k, err := strconv.Atoi(number)
+	if !found || !cut || !closed || err != nil {
+		return SyncSet{}, false
+	}
+	s.K = k
+	for name := range strings.SplitSeq(list, ", ") {
+		s.Members = append(s.Members, NodeID(name))
+	}
+	return s, s.Names() == names
+}
+
 // Quorum returns how many members a failover must recruit so that they include
 // one with every acknowledged commit and leave fewer than K to acknowledge more:
-// n - k + 1. It is 0 for the empty rule, which only the primary itself satisfies.
+// n - k + 1. For K = 0 that is more than there are: only the primary itself will do.
 func (s SyncSet) Quorum() int {
-	if s.K == 0 {
-		return 0
-	}
 	return len(s.Members) - s.K + 1
 }
 

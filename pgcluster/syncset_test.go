@@ -13,8 +13,8 @@ func TestSyncSet(t *testing.T) {
 	if got, want := s.Names(), "ANY 1 (n2, n3)"; got != want {
 		t.Errorf("Names() = %q, want %q", got, want)
 	}
-	if none.Names() != "" || none.String() != "none" || none.Quorum() != 0 {
-		t.Error("the empty rule has names, or a quorum")
+	if none.Names() != "" || none.String() != "none" || none.Quorum() != 1 {
+		t.Error("the empty rule has names, or a quorum of its members")
 	}
 	less := s.Without("n2")
 	if !s.Has("n2") || less.Has("n2") {
@@ -22,6 +22,23 @@ func TestSyncSet(t *testing.T) {
 	}
 	if !s.Contains(less) || less.Contains(s) || s.Equal(less) || !s.Equal(less.With("n2")) {
 		t.Error("Contains() or Equal() is wrong for a set and its subset")
+	}
+}
+
+func TestParseSyncSet(t *testing.T) {
+	t.Parallel()
+	for _, want := range []pgcluster.SyncSet{
+		{}, {Members: []pgcluster.NodeID{"n2"}, K: 1}, {Members: []pgcluster.NodeID{"n1", "n2", "n3", "n4"}, K: 2},
+	} {
+		got, ok := pgcluster.ParseSyncSet(want.Names())
+		if !ok || !got.Equal(want) {
+			t.Errorf("ParseSyncSet(%q) = %v, %t", want.Names(), got, ok)
+		}
+	}
+	for _, names := range []string{"n1", "*", "FIRST 1 (n1)", "1 (n1)", "ANY 0 (n1)", "ANY x (n1)", "ANY 1 (n1", "ANY 1 n1)", "ANY 1 (n1,n2) "} {
+		if got, ok := pgcluster.ParseSyncSet(names); ok {
+			t.Errorf("ParseSyncSet(%q) = %v, want a refusal", names, got)
+		}
 	}
 }
 

@@ -150,6 +150,11 @@ func (j *journal) auditAssignments(ctx context.Context, conn *pgx.Conn, a *NodeA
 	}
 	for m, want := range j.assigned {
 		got, ok := stored[place{j.unitID(m.unit), m.experiment}]
+		if ok {
+			j.read(j.treatmentOf(m), got.String())
+		} else {
+			j.read(j.treatmentOf(m), "")
+		}
 		switch {
 		case !ok:
 			a.MissingAssignments++
@@ -185,6 +190,11 @@ func (j *journal) auditExposures(ctx context.Context, conn *pgx.Conn, a *NodeAud
 	}
 	for m, want := range j.exposed {
 		got, ok := stored[place{j.unitID(m.unit), m.experiment}]
+		if ok {
+			j.read(j.exposureOf(m), microseconds(got))
+		} else {
+			j.read(j.exposureOf(m), "")
+		}
 		switch {
 		case !ok:
 			a.MissingExposures++

@@ -38,7 +38,7 @@ func TestImport_whileThePrimaryIsKilled(t *testing.T) { //nolint:paralleltest //
 	defer cancel()
 	ctx, release := cluster.Guard(ctx)
 	defer release()
-	c, err := client.New(cluster.URLs(), nil)
+	c, err := cluster.Client()
 	if err != nil {
 		t.Fatal(err)
 	}

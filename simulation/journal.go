@@ -38,6 +38,7 @@ type journal struct {
 	torn       map[int]struct{} // units that saw two treatments of one experiment
 	changed    int              // answers that contradict an earlier one
 	complaints []string
+	calls      []Call      // every answer, in the order of their arrival
 	enrolments []time.Time // when the first assignment of a new unit was acknowledged
 }
 

@@ -16,6 +16,8 @@ import (
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/access"
+	"github.com/xpd-platform/xpd/simulation/localcluster"
 )
 
 const (
@@ -35,6 +37,7 @@ const (
 type load struct {
 	urls    [][]string // for the nodes in turn: all URLs, that node's first
 	http    *http.Client
+	token   func() string // of now: tokens are renewed while a load runs
 	turn    atomic.Uint64
 	keys    []string // of the experiments
 	journal *journal
@@ -45,9 +48,11 @@ type load struct {
 	failures                          []string
 }
 
-func newLoad(urls []string, j *journal) *load {
+func newLoad(cluster *localcluster.Cluster, j *journal) *load {
+	urls := cluster.URLs()
 	l := &load{
 		journal: j,
+		token:   func() string { return cluster.Token(access.RoleAssign, access.RoleIngest) },
 		http: &http.Client{
 			Timeout: attemptPatience,
 			Transport: &http.Transport{
@@ -55,6 +60,7 @@ func newLoad(urls []string, j *journal) *load {
 					Timeout: time.Second, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Second, Interval: time.Second, Count: 2},
 					Control: noticeDeath,
 				}).DialContext,
+				TLSClientConfig:     cluster.Trust(),
 				MaxIdleConnsPerHost: maxInFlight,
 			},
 		},
@@ -119,7 +125,7 @@ func (l *load) send(ctx context.Context, a arrival, due time.Time) {
 	// A client of its own starts with the node whose turn it is; connections are
 	// shared.
 	turn := l.turn.Add(1)
-	c, err := client.New(l.urls[turn%uint64(len(l.urls))], l.http)
+	c, err := client.NewWith(l.urls[turn%uint64(len(l.urls))], client.Options{HTTP: l.http, Token: l.token()})
 	if err == nil {
 		err = l.do(ctx, c, a)
 	}
@@ -138,19 +144,24 @@ func (l *load) do(ctx context.Context, c *client.Client, a arrival) error {
 	unit := client.Unit{Type: unitType, ID: l.journal.unitID(a.unit)}
 	switch a.kind {
 	case kindNew, kindReturning:
+		began := time.Now()
 		got, err := c.Treatments(ctx, unit)
 		if err != nil {
 			return err
 		}
-		l.journal.treatments(a.unit, got, a.kind == kindNew, time.Now())
+		ended := time.Now()
+		l.journal.treatments(a.unit, got, a.kind == kindNew, ended)
+		l.journal.answered(a.unit, got, began, ended)
 		return nil
 	case kindExposure:
 		known := l.journal.knows(a.unit, l.keys)
+		began := time.Now()
 		got, err := c.Expose(ctx, unit, time.Time{}, l.keys...)
 		if err != nil {
 			return err
 		}
 		l.journal.exposures(a.unit, known, got)
+		l.journal.answeredExposures(a.unit, got, began, time.Now())
 		return nil
 	case kindPurchase:
 		return l.purchase(ctx, c, unit, a)

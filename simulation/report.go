@@ -27,6 +27,9 @@ type Report struct {
 	AboveFloor Millis          `json:"p999_above_floor_ms"` // of treatments outside the disturbances
 	Allocation []Allocation    `json:"allocation"`
 	Complaints []string        `json:"complaints,omitempty"` // the first of what is wrong, in words
+	Calls      []Call          `json:"-"`                    // every answer about what is written once
+	MayFail    bool            `json:"-"`                    // see Options
+	History    error           `json:"-"`                    // what somebody found who judged the calls
 }
 
 // Acknowledged counts what the service said is stored.
@@ -66,7 +69,9 @@ func (r Report) Err() error {
 		return fmt.Errorf("acknowledged data is missing or differs (seed %d)", r.Seed)
 	case r.Changed > 0 || r.TornUnits > 0:
 		return fmt.Errorf("%d answers contradict earlier ones (seed %d)", r.Changed, r.Seed)
-	case r.Requests.Failed > 0:
+	case r.History != nil:
+		return fmt.Errorf("the history of calls is wrong (seed %d): %w", r.Seed, r.History)
+	case r.Requests.Failed > 0 && !r.MayFail:
 		return fmt.Errorf("%d of %d requests failed (seed %d)", r.Requests.Failed, r.Requests.Made, r.Seed)
 	case len(r.Audits) < 2:
 		return fmt.Errorf("no synchronous standby was there to be checked (seed %d)", r.Seed)
@@ -92,6 +97,7 @@ func (s *Session) report(ctx context.Context) (Report, error) {
 		Acknowledged: j.acknowledged(),
 		Changed:      j.changed, TornUnits: len(j.torn),
 		Complaints: slices.Concat(s.load.failures, j.complaints),
+		Calls:      j.calls, MayFail: s.o.MayFail,
 	}
 	for _, stream := range []struct {
 		name  string

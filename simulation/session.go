@@ -28,6 +28,7 @@ type Options struct {
 	Rate     float64 // requests for treatments per second; exposures and purchases come on top
 	Seed     uint64
 	Progress io.Writer // is told what happens, line by line
+	MayFail  bool      // requests may fail, where no promise says that they do not
 }
 
 // Session is a cluster under load. A script disturbs it.
@@ -64,7 +65,7 @@ type Disturbance struct {
 // returns what came of it. The error is that of script, or says why nothing could
 // be measured; a broken promise is no error but part of the Report.
 func Drive(ctx context.Context, c *localcluster.Cluster, o Options, script func(context.Context, *Session) error) (Report, error) {
-	admin, err := client.New(c.URLs(), nil)
+	admin, err := c.Client()
 	if err != nil {
 		return Report{}, err
 	}
@@ -76,7 +77,7 @@ func Drive(ctx context.Context, c *localcluster.Cluster, o Options, script func(
 	j := newJournal(fmt.Sprintf("shopper-%d-", o.Seed))
 	s := &Session{
 		Cluster: c, Client: admin, o: o, start: time.Now(), journal: j,
-		load: newLoad(c.URLs(), j), floor: newLoad(c.URLs(), j),
+		load: newLoad(c, j), floor: newLoad(c, j),
 	}
 	s.measured = s.start
 

@@ -93,11 +93,13 @@ func (r Report) writeLatency(b *strings.Builder) {
 		r.AboveFloor, targetAboveFloor)
 }
 
-// FaultLines says what came of each disturbance in one line.
+// FaultLines says what came of each disturbance in one line, as make faults reads
+// it.
 func (r Report) FaultLines() []string {
 	outcome := "ok"
 	if err := r.Err(); err != nil {
-		outcome = err.Error()
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		outcome = "FAILED (" + first + ")"
 	}
 	lost := 0
 	for _, a := range r.Audits {
@@ -105,10 +107,10 @@ func (r Report) FaultLines() []string {
 	}
 	lines := make([]string, len(r.Disturbances))
 	for i, d := range r.Disturbances {
-		lines[i] = fmt.Sprintf("fault: %-56s %s → %s  pause %5d ms  failed %d of %d  lost %d of %d  rejoin %.1f s  %s",
-			d.Name, d.From, d.To, time.Duration(d.Pause).Milliseconds(), r.Requests.Failed, r.Requests.Made,
+		lines[i] = fmt.Sprintf("fault: %s: %s, pause %d ms, failed %d of %d, lost %d of %d, rejoined after %.1f s, primary %s → %s",
+			d.Name, outcome, time.Duration(d.Pause).Milliseconds(), r.Requests.Failed, r.Requests.Made,
 			lost, r.Acknowledged.Assignments+r.Acknowledged.Exposures+r.Acknowledged.Events,
-			time.Duration(d.Rejoin).Seconds(), outcome)
+			time.Duration(d.Rejoin).Seconds(), d.From, d.To)
 	}
 	return lines
 }

@@ -54,12 +54,12 @@ func TestReport_FaultLines(t *testing.T) {
 		Acknowledged: Acknowledged{Assignments: 600, Exposures: 300, Events: 50},
 		Audits:       []NodeAudit{{Node: "n2", Role: rolePrimary, MissingEvents: 1}, {Node: "n1", Role: "sync standby", MissingAssignments: 3, MissingEvents: 1}},
 	}
-	lost := []string{"fault: F8                                                       n1 → n2  pause  1824 ms  failed 0 of 1000  lost 4 of 950  rejoin 2.4 s  acknowledged data is missing or differs (seed 7)"}
+	lost := []string{"fault: F8: FAILED (acknowledged data is missing or differs (seed 7)), pause 1824 ms, failed 0 of 1000, lost 4 of 950, rejoined after 2.4 s, primary n1 → n2"}
 	if diff := cmp.Diff(lost, r.FaultLines()); diff != "" {
 		t.Errorf("FaultLines() (-want +got):\n%s", diff)
 	}
 	r.Audits = []NodeAudit{{Node: "n2", Role: rolePrimary}, {Node: "n1", Role: "sync standby"}}
-	if got := r.FaultLines()[0]; !strings.HasSuffix(got, "lost 0 of 950  rejoin 2.4 s  ok") {
+	if got := r.FaultLines()[0]; !strings.HasPrefix(got, "fault: F8: ok, pause 1824 ms, failed 0 of 1000, lost 0 of 950,") {
 		t.Errorf("FaultLines() = %s, want that nothing was lost and all is ok", got)
 	}
 }

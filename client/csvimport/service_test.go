@@ -18,6 +18,7 @@ import (
 	"github.com/xpd-platform/xpd/experiment"
 	"github.com/xpd-platform/xpd/experiment/httpapi"
 	"github.com/xpd-platform/xpd/experiment/pgstore"
+	"github.com/xpd-platform/xpd/internal/access"
 	"github.com/xpd-platform/xpd/internal/pgtest"
 	"github.com/xpd-platform/xpd/report"
 	reportapi "github.com/xpd-platform/xpd/report/httpapi"
@@ -60,12 +61,13 @@ func serve(tb testing.TB) service {
 			tb.Errorf("Run() = %v, want nil", err)
 		}
 	})
+	guard := access.New(access.Options{Logger: logger, Registry: registry}) // asks nobody for a token
 	server := httptest.NewServer(httpapi.New(httpapi.Options{
-		Assigner: store, Recorder: store, Layers: store, Experiments: store,
+		Assigner: store, Recorder: store, Layers: store, Experiments: store, Guard: guard,
 		Ready: store.Ready, Metrics: http.NotFoundHandler(), Logger: logger, Registry: registry,
 		Extra: func(r chi.Router) {
-			r.Group(httpapi.ImportRoutes(store, time.Now, logger))
-			r.Group(reportapi.Routes(reporter, logger))
+			r.Group(httpapi.ImportRoutes(store, guard, time.Now, logger))
+			r.Group(reportapi.Routes(reporter, guard, logger))
 		},
 		OpenAPI: []json.RawMessage{httpapi.ImportOpenAPI(), reportapi.OpenAPI()},
 	}))

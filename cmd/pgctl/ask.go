@@ -10,12 +10,16 @@ import (
 	"time"
 
 	"github.com/xpd-platform/xpd/client"
+	"github.com/xpd-platform/xpd/internal/clientflags"
 )
 
 // How long what is waited for, unless --timeout says otherwise.
 const (
 	askTime        = 5 * time.Second
+	changeTime     = 15 * time.Second // of what is agreed on at once
 	switchoverTime = time.Minute
+	nodeTime       = 10 * time.Minute // of a node that copies all data first
+	recloneTime    = 24 * time.Hour   // of one whose people look on
 
 	patience       = 2 * time.Second        // with a node that hangs; it answers questions from memory
 	secondPatience = 700 * time.Millisecond // with a node that may know better than the one that answered
@@ -23,7 +27,8 @@ const (
 
 // env is what a command may touch in the outside world.
 type env struct {
-	servers []string
+	way     *clientflags.Way
+	direct  *http.Client   // for questions to single nodes, see one
 	ask     *client.Client // asks the next node soon where one hangs
 	act     *client.Client // lets a node take its time
 	timeout time.Duration  // 0: as the command sees fit
@@ -56,15 +61,15 @@ func (e *env) cluster(ctx context.Context) (client.Cluster, error) {
 		if m.ID == first.SeenBy {
 			continue
 		}
-		if other, err := askOne(ctx, "http://"+m.HTTP); err == nil && other.Confirmed {
+		if other, err := e.askOne(ctx, m); err == nil && other.Confirmed {
 			return other, nil
 		}
 	}
 	return first, nil
 }
 
-func askOne(ctx context.Context, url string) (client.Cluster, error) {
-	cl, err := client.New([]string{url}, http.DefaultClient)
+func (e *env) askOne(ctx context.Context, m client.ClusterMember) (client.Cluster, error) {
+	cl, err := e.one(m, e.direct)
 	if err != nil {
 		return client.Cluster{}, err
 	}
@@ -73,11 +78,20 @@ func askOne(ctx context.Context, url string) (client.Cluster, error) {
 	return cl.Cluster(ctx)
 }
 
+// one returns a client of m and no other node, which sends by hc.
+func (e *env) one(m client.ClusterMember, hc *http.Client) (*client.Client, error) {
+	return e.way.Client([]string{e.way.URL(m.HTTP)}, hc)
+}
+
 // unanswered says what to do where a question was not answered.
 func (e *env) unanswered(err error) error {
-	servers := strings.Join(e.servers, ", ")
+	servers := strings.Join(e.way.Servers, ", ")
 	p, answered := errors.AsType[*client.Problem](err)
+	why := e.way.Explain(err)
+	_, shut := errors.AsType[*clientflags.AccessError](why)
 	switch {
+	case shut:
+		return exitError{exitUnknown, why}
 	case answered && p.Type != "" && !errors.Is(err, context.DeadlineExceeded):
 		return err // an xpd says what it does not like
 	case answered:

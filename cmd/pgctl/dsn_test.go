@@ -1,14 +1,19 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/xpd-platform/xpd/internal/pgtest"
+	"github.com/xpd-platform/xpd/pgcluster"
 )
 
 const secret = "correct horse battery staple, 32 characters and more\n"
@@ -26,9 +31,12 @@ func TestDSN(t *testing.T) {
 	t.Parallel()
 	url := serve(t, healthy(t))
 	for name, args := range map[string][]string{
-		"plain":    {"dsn"},
-		"readonly": {"dsn", "--read-only"},
-		"json":     {"dsn", "--json"},
+		"plain":       {"dsn"},
+		"readonly":    {"dsn", "--read-only"},
+		"json":        {"dsn", "--json"},
+		"jdbc":        {"dsn", "--format", "jdbc", "--user", "shop", "--database", "shop"},
+		"tls":         {"dsn", "--read-only", "--ssl-root-cert", "/etc/xpd/tls/ca.crt"},
+		"no_password": {"dsn", "--user", "shop", "--secret-file", "/etc/xpd/secret"},
 	} {
 		golden(t, "dsn_"+name+".txt", pgctl(t.Context(), url, nil, args...).transcript(args...))
 	}
@@ -94,5 +102,55 @@ func TestDSN_jsonIsExact(t *testing.T) {
 	}
 	if want := strings.TrimSpace(pgctl(t.Context(), url, nil, "dsn").out); printed.DSN != want || !strings.Contains(got.out, want) {
 		t.Errorf("dsn --json = %s, want %s in it unescaped", got.out, want)
+	}
+}
+
+// A witness has no PostgreSQL to connect to.
+func TestDSN_witness(t *testing.T) {
+	t.Parallel()
+	n := healthy(t)
+	n.state.Members[1].Witness = true
+	got := pgctl(t.Context(), serve(t, n), nil, "dsn")
+	if want := "postgresql://xpd@127.0.0.1:5432,[::1]:5432/xpd?"; got.code != exitOK || !strings.HasPrefix(got.out, want) {
+		t.Errorf("exit code %d, %s%s, want %s…", got.code, got.out, got.err, want)
+	}
+}
+
+// TestDSN_connects connects with libpq and with pgx. The standby comes first in the
+// string, and before it a host that is down.
+func TestDSN_connects(t *testing.T) {
+	t.Parallel()
+	c := pgtest.NewCluster(t, 2)
+	n := healthy(t)
+	down := n.state.Members[0]
+	down.PGPort = 1
+	n.state.Members = []pgcluster.Member{down, c.Members()[1], c.Members()[0]}
+	url := serve(t, n)
+	psql, noPsql := exec.LookPath("psql")
+	for want, flags := range map[string][]string{"f": nil, "t": {"--read-only"}} {
+		args := append([]string{"dsn", "--user", "postgres", "--database", "postgres"}, flags...)
+		dsn := strings.TrimSpace(pgctl(t.Context(), url, nil, args...).out)
+		t.Run("pgx, in recovery "+want, func(t *testing.T) {
+			t.Parallel()
+			conn, err := pgconn.Connect(t.Context(), dsn)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close(context.WithoutCancel(t.Context()))
+			rows, err := conn.Exec(t.Context(), "SELECT pg_is_in_recovery()").ReadAll()
+			if err != nil || string(rows[0].Rows[0][0]) != want {
+				t.Errorf("%q: %v, %v, want in recovery %s", dsn, rows, err, want)
+			}
+		})
+		t.Run("psql, in recovery "+want, func(t *testing.T) {
+			t.Parallel()
+			if noPsql != nil {
+				t.Skip("no psql here")
+			}
+			out, err := exec.CommandContext(t.Context(), psql, dsn, "-XAtc", "SELECT pg_is_in_recovery()").CombinedOutput()
+			if got := strings.TrimSpace(string(out)); err != nil || got != want {
+				t.Errorf("psql %q: in recovery %s, %v, want %s", dsn, got, err, want)
+			}
+		})
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/pgcluster"
 )
 
 // eventful is a history with every kind of event.
@@ -40,10 +41,34 @@ func eventful() []failover.Event {
 				step("recruit", 4, 90_000), step("promote", 4, 90_110), step("recruit", 5, 105_120), step("promote", 5, 105_150),
 				step("barrier", 5, 105_520), step("open", 5, 106_100),
 			},
+			Evidence: []string{
+				"n1: heard n2 1.6s ago", "n2: no report for 1.5s",
+				"n3: running as standby, does not stream from n2, which may have been cut off from everybody else by a switch",
+			},
+		},
+		{
+			At: at(109_000), Epoch: 5, Kind: "set aside", Node: "n2",
+			SetAside: &pgcluster.SetAside{
+				At: at(108_900), From: pgcluster.Position{Timeline: 4, LSN: 0x16_B374C048}, To: 0x16_B374D848, Bytes: 6144,
+				Path: "/var/lib/xpd/pg/diverged/4-16_B374C048-1795296723",
+			},
+			Reason: "6144 bytes of WAL from 4:16/B374C048 to 16/B374D848 that the cluster never had are kept in /var/lib/xpd/pg/diverged/4-16_B374C048-1795296723",
 		},
 		{ // in place
 			At: at(120_265), Epoch: 6, Kind: "failover", Node: "n3", From: "n3", Reason: "PostgreSQL on n3 stopped", Took: 265 * time.Millisecond,
 			Steps: []failover.PhaseTime{step("recruit", 6, 120_000), step("promote", 6, 120_040), step("open", 6, 120_265)},
+		},
+		{
+			At: at(86_400_000), Epoch: 7, Kind: "data loss accepted", Node: "replica_of_the_second_room", From: "n3",
+			Reason: "n1 and n3 burnt (by dba)",
+		},
+		{
+			At: at(86_401_200), Epoch: 7, Kind: "failover", Node: "replica_of_the_second_room", From: "n3",
+			Reason: "n3 silent for 1.5s and no standby hears its PostgreSQL; data loss accepted (n1 and n3 burnt)", Took: 3_000_200 * time.Millisecond,
+			Steps: []failover.PhaseTime{step("recruit", 7, 83_401_000), step("promote", 7, 86_400_100), step("open", 7, 86_401_200)},
+			Lost: &failover.DataLoss{
+				Has: pgcluster.Position{Timeline: 5, LSN: 0x16_B374B848}, Known: pgcluster.Position{Timeline: 5, LSN: 0x16_B374D848}, Bytes: 8192, For: -1,
+			},
 		},
 	}
 }
@@ -56,9 +81,18 @@ func TestHistory(t *testing.T) {
 		code   int
 	}{
 		"all":       {events: eventful()},
-		"latest":    {args: []string{"--limit", "2"}, events: eventful()},
+		"latest":    {args: []string{"-n", "2"}, events: eventful()},
+		"long":      {args: []string{"-l", "-n", "7"}, events: eventful()},
 		"empty":     {},
 		"bad_limit": {args: []string{"--limit", "201"}, code: exitFailed},
+		"since":     {args: []string{"--since", "2026-11-21T03:16:00Z", "-n", "2"}, events: eventful()},
+		"bad_since": {args: []string{"--since", "yesterday"}, code: exitFailed},
+		"epoch":     {args: []string{"5"}, events: eventful()},
+		"first":     {args: []string{"1"}, events: eventful()},
+		"aborted":   {args: []string{"2"}, events: eventful()},
+		"forced":    {args: []string{"7"}, events: eventful()},
+		"unknown":   {args: []string{"9"}, events: eventful(), code: exitFailed},
+		"never":     {args: []string{"9"}, code: exitFailed},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -88,5 +122,32 @@ func TestHistory_json(t *testing.T) {
 		if diff := cmp.Diff(want, printed); diff != "" {
 			t.Errorf("%s: history --json (-recorded +printed):\n%s", name, diff)
 		}
+	}
+}
+
+func TestSinceWhen(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]time.Time{
+		"":                     {},
+		"2h":                   wall.Add(-2 * time.Hour),
+		"2026-11-21":           time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC),
+		"2026-11-21T03:14:15Z": time.Date(2026, 11, 21, 3, 14, 15, 0, time.UTC),
+		"2026-11-21 03:14:15Z": time.Date(2026, 11, 21, 3, 14, 15, 0, time.UTC),
+	} {
+		if got, err := sinceWhen(in, wall); err != nil || !got.Equal(want) {
+			t.Errorf("sinceWhen(%q) = %s, %v, want %s", in, got, err, want)
+		}
+	}
+}
+
+// The JSON of one epoch has its events and no others.
+func TestHistory_jsonOfAnEpoch(t *testing.T) {
+	t.Parallel()
+	n := healthy(t)
+	n.state.History = eventful()
+	got := pgctl(t.Context(), serve(t, n), nil, "history", "3", "--json")
+	var printed []failover.Event
+	if err := json.Unmarshal([]byte(got.out), &printed); err != nil || len(printed) != 1 || printed[0].Kind != "switchover" {
+		t.Errorf("%v: %s", err, got.out)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -18,9 +19,11 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/failover/httpapi"
+	"github.com/xpd-platform/xpd/internal/access"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
@@ -32,11 +35,16 @@ type node struct {
 	self   pgcluster.NodeID
 	leader pgcluster.NodeID
 	view   failover.View
+	lost   map[pgcluster.NodeID]time.Duration // for how long PostgreSQL was not reached
+
+	running []pgcluster.RunningSetting // settings of its PostgreSQL
 
 	// switchover, if set, replaces the rules of package failover.
 	switchover func() error
-	// next, if set, moves the state on when it is read.
+	// next, if set, moves the state on when it is read during an operation.
 	next func(*failover.State)
+	// read, if set, moves the state on whenever it is read.
+	read func(*failover.State)
 
 	mu    sync.Mutex
 	state failover.State
@@ -45,9 +53,17 @@ type node struct {
 // serve returns the URL of n.
 func serve(t *testing.T, n *node) string {
 	t.Helper()
+	srv := httptest.NewServer(n.routes())
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+// routes are those of the real thing.
+func (n *node) routes() http.Handler {
 	r := chi.NewRouter()
 	r.Group(httpapi.New(httpapi.Options{
 		Self: n.self, Members: n.state.Members, Policy: failover.DefaultPolicy(),
+		Guard:  access.New(access.Options{Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()}), // asks nobody for a token
 		Logger: slog.New(slog.DiscardHandler),
 		State: func() (failover.State, uint64) {
 			n.mu.Lock()
@@ -57,29 +73,48 @@ func serve(t *testing.T, n *node) string {
 				n.state.Op = &op // what was answered before keeps what it had
 				n.next(&n.state)
 			}
+			if n.read != nil {
+				n.read(&n.state)
+			}
 			return n.state, 1
 		},
-		View:       func() failover.View { return n.view },
-		Leader:     func() pgcluster.NodeID { return n.leader },
-		Switchover: n.begin,
+		Agent:           agent{n},
+		RunningSettings: func(context.Context) ([]pgcluster.RunningSetting, error) { return n.running, nil },
+		Identify: func(_ context.Context, m pgcluster.Member) (pgcluster.Identity, error) {
+			return pgcluster.Identity{Node: m.ID}, nil
+		},
+		View:    func() failover.View { return n.view },
+		Leader:  func() pgcluster.NodeID { return n.leader },
+		Servers: n.servers,
+		Lost:    func() map[pgcluster.NodeID]time.Duration { return n.lost },
+		Change:  n.decide,
 	}))
-	srv := httptest.NewServer(r)
-	t.Cleanup(srv.Close)
-	return srv.URL
+	return r
 }
 
-func (n *node) begin(_ context.Context, to pgcluster.NodeID, reason string) (failover.Operation, error) {
+// servers are the members: all of them vote.
+func (n *node) servers() []failover.Server {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []failover.Server
+	for _, m := range n.state.Members {
+		out = append(out, failover.Server{ID: m.ID, Addr: m.RaftAddr(), Voter: true})
+	}
+	return out
+}
+
+// decide changes the state as a leader does.
+func (n *node) decide(_ context.Context, f func(failover.State, failover.View) (failover.State, error)) (failover.State, error) {
 	if n.switchover != nil {
-		return failover.Operation{}, n.switchover()
+		return failover.State{}, n.switchover()
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s, err := failover.Switchover(n.state, n.view, failover.DefaultPolicy(), to, reason)
-	if err != nil {
-		return failover.Operation{}, err
+	s, err := f(n.state, n.view)
+	if err == nil {
+		n.state = s
 	}
-	n.state = s
-	return *s.Op, nil
+	return s, err
 }
 
 var (
@@ -148,7 +183,7 @@ type result struct {
 
 func pgctl(ctx context.Context, url string, in io.Reader, args ...string) result {
 	var out, errOut stdbytes.Buffer
-	err := run(ctx, append([]string{"--server", url}, args...), in, &out, &errOut)
+	err := run(ctx, append([]string{"--server", url, "--operator", "dba"}, args...), in, &out, &errOut)
 	code := exitCode(err, &errOut)
 	return result{out.String(), errOut.String(), code}
 }
@@ -182,7 +217,8 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// TestGoldens_fitATerminal exempts what pgctl quotes: notes, and strings to copy.
+// TestGoldens_fitATerminal exempts what must be copied as it is: strings to connect
+// with, JSON, and a word that is longer than a line (a path, most likely).
 func TestGoldens_fitATerminal(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(filepath.Join("testdata", "*.txt"))
@@ -197,8 +233,8 @@ func TestGoldens_fitATerminal(t *testing.T) {
 		// Whoever answers types the end of that line.
 		shown := strings.ReplaceAll(string(text), "[y/N] ", "[y/N]\n")
 		for i, line := range strings.Split(shown, "\n") {
-			quoted := strings.HasPrefix(line, "n3: ") || strings.Contains(line, "postgresql://") || strings.HasPrefix(line, "$ ")
-			if n := utf8.RuneCountInString(line); n > width && !quoted {
+			copied := strings.Contains(line, "postgresql://") || strings.HasPrefix(line, "$ ") || !strings.Contains(strings.TrimSpace(line), " ")
+			if n := utf8.RuneCountInString(line); n > width && !copied {
 				t.Errorf("%s:%d: %d columns, at most %d: %s", f, i+1, n, width, line)
 			}
 			if strings.TrimRight(line, " ") != line {
@@ -238,23 +274,6 @@ func TestRun_usage(t *testing.T) {
 		got := pgctl(t.Context(), "127.0.0.1:1", nil, args...)
 		if got.code != exitFailed || got.out != "" || !strings.Contains(got.err, "pgctl --help") {
 			t.Errorf("pgctl %v = %+v, want exit code 4 and a hint", args, got)
-		}
-	}
-}
-
-func TestBaseURL(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"db1":             "http://db1:8300",
-		"db1:9301":        "http://db1:9301",
-		"10.0.0.1":        "http://10.0.0.1:8300",
-		"[fd00::1]:9301":  "http://[fd00::1]:9301",
-		"[fd00::1]":       "http://[fd00::1]:8300",
-		"fd00::1":         "http://[fd00::1]:8300",
-		"https://db1/xpd": "https://db1/xpd",
-	} {
-		if got := baseURL(in); got != want {
-			t.Errorf("baseURL(%q) = %q, want %q", in, got, want)
 		}
 	}
 }

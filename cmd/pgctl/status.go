@@ -3,34 +3,35 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
-	"text/tabwriter"
+	"time"
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
-type statusCmd struct{}
+type statusCmd struct {
+	Watch bool          `short:"w" help:"Go on looking, until q or Ctrl-C: live in a terminal, else a block for each change."`
+	Every time.Duration `default:"1s" help:"How often to look, with --watch."`
+}
 
 // Run prints the cluster and exits with the code of its level.
 func (c *statusCmd) Run(ctx context.Context, env *env) error {
+	if c.Watch {
+		return c.watch(ctx, env)
+	}
 	ctx, cancel := env.within(ctx, askTime)
 	defer cancel()
 	cluster, err := env.cluster(ctx)
 	if err != nil {
 		return err
 	}
-	if env.json {
-		err = printJSON(env.out, cluster)
-	} else {
-		err = printStatus(env.out, cluster)
-	}
-	if err != nil {
+	code := statusCode(cluster)
+	if err := env.print(cluster, emphasis(env.out)(statusText(cluster), code)); err != nil {
 		return err
 	}
-	if code := statusCode(cluster); code != exitOK {
+	if code != exitOK {
 		return exitError{code: code}
 	}
 	return nil
@@ -52,29 +53,34 @@ func statusCode(c client.Cluster) int {
 	return exitUnknown
 }
 
-// printStatus writes one screen, at most 80 columns wide but for notes.
-func printStatus(w io.Writer, c client.Cluster) error {
+// statusText is one screen.
+func statusText(c client.Cluster) string {
 	var b strings.Builder
 	printVerdict(&b, c)
 	sentence(&b, "  ", "epoch %d, primary %s, sync %s", c.Epoch, orNone(string(c.Primary)), orNone(c.Sync))
 	if op := c.Op; op != nil {
 		sentence(&b, "  ", "%s to epoch %d is in phase %s: %s", op.Kind, op.Epoch, op.Phase, op.Reason)
+		if len(op.Steps) > 1 {
+			sentence(&b, "  ", "so far: %s", soFar(*op))
+		}
+	}
+	if c.Held != "" { // says so, too, if that is because of a pause
+		sentence(&b, "  ", "a failover is held back: %s", c.Held)
+	} else if p := c.Paused; p != nil {
+		sentence(&b, "  ", "paused until %s: %s", p.Until.UTC().Format(pauseEnd), p.Reason)
 	}
 	b.WriteByte('\n')
-	if err := printNodes(&b, c); err != nil {
-		return err
-	}
+	printNodes(&b, c)
 	b.WriteByte('\n')
 	for _, loss := range c.IfDies {
 		sentence(&b, "  ", "if %s dies now: %s", loss.Node, loss.Outcome)
 	}
 	if c.Confirmed {
-		fmt.Fprintf(&b, "seen by %s; Raft leader %s\n", c.SeenBy, orNone(string(c.Leader)))
+		sentence(&b, "  ", "seen by %s; Raft leader %s", c.SeenBy, orNone(string(c.Leader)))
 	} else {
 		sentence(&b, "  ", "seen by %s alone, UNCONFIRMED: it is in touch with no Raft leader", c.SeenBy)
 	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return b.String()
 }
 
 // printVerdict says in a sentence how the cluster is, and why not better.
@@ -106,7 +112,7 @@ func printVerdict(b *strings.Builder, c client.Cluster) {
 func amiss(c client.Cluster) string {
 	var out []string
 	for _, n := range c.Nodes {
-		if n.State != "open" && n.State != "streaming" {
+		if !n.Well() {
 			out = append(out, fmt.Sprintf("%s is %s", n.ID, n.State))
 		}
 	}
@@ -114,6 +120,15 @@ func amiss(c client.Cluster) string {
 		if len(out) == 0 && !loss.Safe {
 			return fmt.Sprintf("the loss of %s would stop them", loss.Node)
 		}
+	}
+	if len(out) == 0 && c.Held != "" {
+		return "a failover is held back"
+	}
+	if len(out) == 0 && c.Paused != nil {
+		return "the cluster is paused"
+	}
+	if len(out) == 0 {
+		return "see the notes of the nodes, or pgctl doctor"
 	}
 	return strings.Join(out, ", ")
 }
@@ -130,29 +145,26 @@ func silentFor(c client.Cluster) string {
 }
 
 // printNodes writes the table of nodes and, below it, what they have to say.
-func printNodes(b *strings.Builder, c client.Cluster) error {
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NODE\tROLE\tSTATE\tTL\tLSN\tGAP\tLAG\tSYNC\tSEEN")
+func printNodes(b *strings.Builder, c client.Cluster) {
+	rows := [][]string{{"NODE", "ROLE", "STATE", "TL", "LSN", "GAP", "LAG", "SYNC", "SEEN"}}
 	for _, n := range c.Nodes {
 		if n.Age < 0 {
-			fmt.Fprintf(t, "%s\t?\t%s\t?\t?\t?\t?\t%s\tnever\n", n.ID, n.State, n.Sync)
+			rows = append(rows, []string{string(n.ID), "?", n.State, "?", "?", "?", "?", n.Sync, "never"})
 			continue
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s ago\n", n.ID, roleIn(c, n), n.State, orUnknown(n.Timeline), orUnknown(n.LSN),
-			bytes(n.Gap), duration(n.Lag), n.Sync, duration(n.Age))
+		rows = append(rows, []string{
+			string(n.ID), roleIn(c, n), n.State, orUnknown(n.Timeline), orUnknown(n.LSN), bytes(n.Gap), duration(n.Lag), n.Sync, duration(n.Age) + " ago",
+		})
 	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
+	table(b, rows, narrow{0, 6, shorten})
 	for _, n := range c.Nodes {
 		if n.Doing != nil && n.Doing.Step != "" && n.Doing.Step != "done" {
-			fmt.Fprintf(b, "%s is busy: %s\n", n.ID, n.Doing.Step)
+			sentence(b, "  ", "%s is busy: %s", n.ID, n.Doing.Step)
 		}
 		for _, note := range n.Notes {
-			fmt.Fprintf(b, "%s: %s\n", n.ID, note)
+			sentence(b, "  ", "%s: %s", n.ID, note)
 		}
 	}
-	return nil
 }
 
 // roleIn is the node's role in the cluster: what a PostgreSQL that was replaced

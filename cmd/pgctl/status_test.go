@@ -45,6 +45,7 @@ var situations = map[string]struct {
 		})
 		n.change("n1", func(r *pgcluster.Report) { r.Senders = r.Senders[:1] })
 	}, exitDegraded},
+	"long_names": {longNames, exitDegraded},
 	"failover_recruits": {func(n *node) {
 		// n1 and n3 are gone: n2 alone may not have every acknowledged commit.
 		n.silence("n1", 4200*time.Millisecond)
@@ -80,6 +81,23 @@ var situations = map[string]struct {
 			"n2": {Report: pgcluster.Report{Node: "n2", Process: pgcluster.ProcessStopped, Role: pgcluster.RoleNone}, At: now},
 		}
 	}, exitNoWrites},
+	"paused": {func(n *node) {
+		n.state.Paused = &failover.Pause{Until: wall.Add(time.Hour), Reason: "the cables of the second rack are moved to another switch (by alice@example)"}
+	}, exitDegraded},
+	"paused_and_primary_crashed": {func(n *node) {
+		n.state.Paused = &failover.Pause{Until: wall.Add(time.Hour), Reason: "moving cables"}
+		n.change("n1", func(r *pgcluster.Report) {
+			r.Process, r.PositionKnown, r.Senders, r.Open = pgcluster.ProcessCrashed, false, nil, 0
+		})
+	}, exitNoWrites},
+	"witness": {func(n *node) {
+		n.state.Members[2].Witness = true
+		n.change("n3", func(r *pgcluster.Report) {
+			*r = pgcluster.Report{Node: "n3", Process: pgcluster.ProcessStopped, Role: pgcluster.RoleNone}
+		})
+		n.change("n1", func(r *pgcluster.Report) { r.Senders = r.Senders[:1] })
+		n.state.Sync.Durable = n.state.Sync.Durable.Without("n3")
+	}, exitDegraded},
 	"no_leader_others_silent": {func(n *node) {
 		n.self, n.leader = "n1", ""
 		n.silence("n2", 95*time.Second)
@@ -91,6 +109,31 @@ var situations = map[string]struct {
 		n.self, n.leader = "n3", "n2"
 		n.silence("n2", 1800*time.Millisecond)
 	}, exitUnknown},
+}
+
+// longNames gives the nodes the longest names that there can be, and n3 a crash.
+func longNames(n *node) {
+	n.change("n3", func(r *pgcluster.Report) {
+		r.Process, r.Role, r.Receiver = pgcluster.ProcessCrashed, pgcluster.RolePrimary, pgcluster.Receiver{}
+	})
+	names := strings.NewReplacer("n1", "database_of_rack_a_in_berlin_01", "n2", "database_of_rack_b_in_berlin_02", "n3", "database_of_rack_a_in_prague_03")
+	rename(names, &n.self)
+	rename(names, &n.leader)
+	rename(names, &n.state)
+	rename(names, &n.view.Reports)
+}
+
+func rename(names *strings.Replacer, v any) {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	if m, ok := v.(*map[pgcluster.NodeID]failover.Observation); ok {
+		*m = nil // else the old keys stay
+	}
+	if err := json.Unmarshal([]byte(names.Replace(string(text))), v); err != nil {
+		panic(err)
+	}
 }
 
 func TestStatus(t *testing.T) {
@@ -125,9 +168,9 @@ func TestStatus_json(t *testing.T) {
 	want := client.Cluster{
 		Status: failover.Explain(n.state, n.view, failover.DefaultPolicy()), Leader: "n2", SeenBy: "n2", Confirmed: true,
 		Members: []client.ClusterMember{
-			{ID: "n1", HTTP: "127.0.0.1:1", Postgres: "127.0.0.1:5432"},
-			{ID: "n2", HTTP: "127.0.0.1:3", Postgres: "127.0.0.1:5433"},
-			{ID: "n3", HTTP: "[::1]:1", Postgres: "[::1]:5432"},
+			{ID: "n1", HTTP: "127.0.0.1:1", Postgres: "127.0.0.1:5432", Raft: "127.0.0.1:2", Voter: true},
+			{ID: "n2", HTTP: "127.0.0.1:3", Postgres: "127.0.0.1:5433", Raft: "127.0.0.1:4", Voter: true},
+			{ID: "n3", HTTP: "[::1]:1", Postgres: "[::1]:5432", Raft: "[::1]:2", Voter: true},
 		},
 	}
 	if diff := cmp.Diff(want, printed); diff != "" {

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/xpd-platform/xpd/client"
@@ -16,12 +13,10 @@ import (
 )
 
 type switchoverCmd struct {
-	To     string `help:"Node that becomes primary; otherwise the standby that is furthest."`
-	Reason string `default:"asked for by pgctl" help:"Kept in the history."`
-	Yes    bool   `short:"y" help:"Do not ask."`
+	To  string `help:"Node that becomes primary; otherwise the standby that is furthest."`
+	Yes bool   `short:"y" help:"Do not ask."`
+	because
 }
-
-var errAborted = errors.New("not confirmed: nothing was done (-y does not ask)")
 
 const (
 	follow = 50 * time.Millisecond // how often the progress of an operation is looked at
@@ -37,7 +32,7 @@ func (c *switchoverCmd) Run(ctx context.Context, env *env) error {
 	defer cancel()
 	op, err := env.act.Switchover(ctx, pgcluster.NodeID(c.To), c.Reason)
 	if err != nil {
-		return notBegun(err)
+		return notDone(err)
 	}
 	fmt.Fprintf(env.err, "switchover from %s to %s, epoch %d\n", op.From, op.To, op.Epoch)
 	event, err := await(ctx, env, op)
@@ -70,39 +65,22 @@ func (c *switchoverCmd) confirm(ctx context.Context, env *env) error {
 	if to == "" {
 		to = "the standby that is furthest"
 	}
-	fmt.Fprintf(env.err, "Move the primary from %s to %s?\nWrites pause for a moment. [y/N] ", orNone(string(before.Primary)), to)
-	answer := make(chan string, 1)
-	// A read of a terminal cannot be ended; when pgctl is interrupted, it exits instead.
-	go func() {
-		line, err := bufio.NewReader(env.in).ReadString('\n')
-		if err != nil {
-			line = ""
-		}
-		answer <- line
-	}()
-	select {
-	case <-ctx.Done():
-		fmt.Fprintln(env.err)
-	case line := <-answer:
-		switch strings.ToLower(strings.TrimSpace(line)) {
-		case "y", "yes":
-			return nil
-		}
-		if line == "" {
-			fmt.Fprintln(env.err)
-		}
-	}
-	return errAborted
+	return env.confirmed(ctx, "Move the primary from %s to %s?\nWrites pause for a moment.", orNone(string(before.Primary)), to)
 }
 
-// notBegun says what became of a switchover that was not accepted.
-func notBegun(err error) error {
+// notDone says what became of a change that was not accepted.
+func notDone(err error) error {
 	p, answered := errors.AsType[*client.Problem](err)
 	switch {
 	case answered && p.Type == "/problems/refused":
 		return fmt.Errorf("refused: %s\nNothing was done; pgctl status shows the cluster", p.Detail)
 	case errors.Is(err, failover.ErrUncertain):
 		return fmt.Errorf("%w\nLook at pgctl status and pgctl history before you try again", err)
+	case errors.Is(err, context.DeadlineExceeded) && answered && p.Type == "/problems/no-leader":
+		return fmt.Errorf("out of time: no Raft leader is heard, and without one nothing is changed\n" +
+			"Nothing was done; pgctl why says which nodes are missing")
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w\nNothing was done; pgctl why says which nodes are missing", err)
 	}
 	return fmt.Errorf("%w\nNothing was done", err)
 }
@@ -112,18 +90,20 @@ func notBegun(err error) error {
 func await(ctx context.Context, env *env, op failover.Operation) (failover.Event, error) {
 	tick := time.NewTicker(follow)
 	defer tick.Stop()
-	p := progress{w: env.err, op: op}
+	p := newProgress(env.err)
+	defer p.end()
 	for {
 		now, err := env.ask.Cluster(ctx)
 		switch {
 		case err != nil: // ctx has ended
 		case now.Op != nil && now.Op.ID == op.ID:
-			p.show(now.Op.Steps)
+			p.steps(op, now.Op.Steps)
 		default:
 			// This node may be the last to hear of the operation.
 			events, err := env.ask.ClusterHistory(ctx, recent)
 			if e, ended := endOf(events, op); err == nil && ended {
-				p.show(e.Steps)
+				p.steps(op, e.Steps)
+				p.finish(e.At.Sub(op.Began) - p.at)
 				return e, nil
 			}
 		}
@@ -131,6 +111,7 @@ func await(ctx context.Context, env *env, op failover.Operation) (failover.Event
 		case <-ctx.Done():
 			return failover.Event{}, stoppedWatching(ctx)
 		case <-tick.C:
+			p.tick()
 		}
 	}
 }
@@ -144,29 +125,11 @@ func stoppedWatching(ctx context.Context) error {
 		"finishes it by itself\npgctl status shows where it is, pgctl history how it ended", why)
 }
 
-// progress tells of every phase once, also of those that passed unseen.
-type progress struct {
-	w     io.Writer
-	op    failover.Operation
-	shown int
-}
-
-func (p *progress) show(steps []failover.PhaseTime) {
-	for _, s := range steps[min(p.shown, len(steps)):] {
-		epoch := ""
-		if s.Epoch != p.op.Epoch {
-			epoch = fmt.Sprintf(" (epoch %d)", s.Epoch)
-		}
-		fmt.Fprintf(p.w, "%6d ms  %s%s\n", s.At.Sub(p.op.Began).Milliseconds(), s.Phase, epoch)
-		p.shown++
-	}
-}
-
 // endOf finds the event in which the operation ended: the one that passed through
 // the operation's first step.
 func endOf(events []failover.Event, op failover.Operation) (failover.Event, bool) {
 	i := slices.IndexFunc(events, func(e failover.Event) bool {
-		return len(e.Steps) > 0 && len(op.Steps) > 0 && e.From == op.From &&
+		return len(e.Steps) > 0 && len(op.Steps) > 0 &&
 			e.Steps[0].Epoch == op.Steps[0].Epoch && e.Steps[0].At.Equal(op.Steps[0].At)
 	})
 	if i < 0 {
@@ -180,6 +143,8 @@ func verdict(op failover.Operation, e failover.Event) error {
 	switch {
 	case e.Kind == string(failover.KindSwitchover) && e.Node == op.To:
 		return nil
+	case op.Kind == failover.KindFailover && e.Kind == string(failover.KindFailover):
+		return nil // from a fenced primary, to whoever has everything
 	case e.Kind == string(failover.KindSwitchover) || e.Kind == string(failover.KindFailover):
 		return fmt.Errorf("it did not go as planned: a %s made %s the primary\npgctl status shows the cluster", e.Kind, e.Node)
 	}

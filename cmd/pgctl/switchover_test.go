@@ -120,7 +120,8 @@ func TestSwitchover_nobodyLeads(t *testing.T) {
 	n := healthy(t)
 	n.switchover = func() error { return failover.ErrNotLeader }
 	got := pgctl(t.Context(), serve(t, n), nil, "switchover", "-y", "--timeout", "300ms")
-	if got.code != exitFailed || !strings.HasSuffix(got.err, "nothing was done; try again\nNothing was done\n") {
+	const want = "no Raft leader is heard, and without one nothing is changed\nNothing was done; pgctl why says which nodes are missing\n"
+	if got.code != exitFailed || !strings.HasSuffix(got.err, want) {
 		t.Errorf("exit code %d, stderr %q", got.code, got.err)
 	}
 }

@@ -20,6 +20,7 @@ type loadFlags struct {
 	JSON bool    `name:"json" help:"Print the report as JSON."`
 	Keep bool    `help:"Keep the cluster's folder, with its logs."`
 	pgFlags
+	secureFlag
 }
 
 // demoCmd breaks a loaded cluster and counts what was lost.
@@ -73,7 +74,7 @@ func (f loadFlags) measure(ctx context.Context, s streams, dir string, measure m
 		return report, fmt.Errorf("find xpd: %w", err)
 	}
 	cluster, err := localcluster.Open(localcluster.Options{
-		Dir: dir, Binary: self, Nodes: localNodes, PGBin: f.PGBin, PGUser: f.PGUser,
+		Dir: dir, Binary: self, Nodes: localNodes, PGBin: f.PGBin, PGUser: f.PGUser, Secure: f.Secure,
 	})
 	if err != nil {
 		return report, err

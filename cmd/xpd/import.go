@@ -11,6 +11,7 @@ import (
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/client/csvimport"
+	"github.com/xpd-platform/xpd/internal/clientflags"
 )
 
 // exitRejected is the exit code of an import that left lines out.
@@ -25,13 +26,14 @@ type importCmd struct {
 // importFlags are those of every import.
 type importFlags struct {
 	File      string        `arg:"" help:"CSV file with a header, plain or gzip; - for standard input."`
-	Server    []string      `env:"XPD_SERVER" default:"http://127.0.0.1:8300" help:"Base URL of a node; repeat for more."`
 	UnitType  string        `default:"user" help:"Type of the units in the file."`
 	Rejects   string        `type:"path" help:"File for lines that are left out (default: FILE.rejects.csv)."`
 	BatchRows int           `default:"5000" help:"Rows sent and stored at once, at most 10000."`
 	Restart   bool          `help:"Begin anew instead of where an earlier try stopped."`
 	Timeout   time.Duration `default:"2m" help:"Give up when a batch cannot be stored for this long."`
 	JSON      bool          `help:"Print JSON for scripts."`
+
+	clientflags.Flags `envprefix:"XPD_"`
 }
 
 type importAssignmentsCmd struct {
@@ -97,7 +99,7 @@ func (f importFlags) load(
 	ctx context.Context, s streams, what string,
 	run func(ctx context.Context, to sender, o csvimport.Options) (csvimport.Result, error),
 ) error {
-	c, err := newBatchClient(f.Server)
+	way, c, err := openService(f.Flags, s)
 	if err != nil {
 		return err
 	}
@@ -107,6 +109,7 @@ func (f importFlags) load(
 	})
 	p.end()
 	if err != nil {
+		err = way.Explain(err)
 		if result.Lines > 0 {
 			err = fmt.Errorf("%w\n%s lines are done; the same command carries on with the rest", err, grouped(result.Lines))
 		}
@@ -121,12 +124,20 @@ func (f importFlags) load(
 	return nil
 }
 
-// newBatchClient returns a client that waits for as long as the service takes for
-// what is not a matter of milliseconds.
-func newBatchClient(servers []string) (*client.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone() //nolint:forcetypeassert // documented type
-	transport.ResponseHeaderTimeout = 45 * time.Second           // the service gives up after 30 s
-	return client.New(servers, &http.Client{Transport: transport})
+// tokenEnv is where a token may be that is in no file.
+const tokenEnv = "XPD_TOKEN"
+
+// openService returns a client that waits for as long as the service takes for what is
+// not a matter of milliseconds, and what explains its errors.
+func openService(f clientflags.Flags, s streams) (*clientflags.Way, *client.Client, error) {
+	way, err := f.Open(tokenEnv, s.err)
+	if err != nil {
+		return nil, nil, err
+	}
+	transport := way.Transport()
+	transport.ResponseHeaderTimeout = 45 * time.Second // the service gives up after 30 s
+	c, err := way.Client(way.Servers, &http.Client{Transport: transport})
+	return way, c, way.Explain(err)
 }
 
 func (f importFlags) rejects() string {

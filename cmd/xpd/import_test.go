@@ -15,10 +15,12 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xpd-platform/xpd/client/csvimport"
 	"github.com/xpd-platform/xpd/experiment"
 	"github.com/xpd-platform/xpd/experiment/httpapi"
+	"github.com/xpd-platform/xpd/internal/access"
 	"github.com/xpd-platform/xpd/report"
 	reportapi "github.com/xpd-platform/xpd/report/httpapi"
 )
@@ -53,9 +55,10 @@ func (s *shop) Report(_ context.Context, key string) (report.Report, error) {
 func runAt(t *testing.T, s *shop, stdin string, args ...string) (stdout string, err error) {
 	t.Helper()
 	logger := slog.New(slog.DiscardHandler)
+	guard := access.New(access.Options{Logger: logger, Registry: prometheus.NewRegistry()}) // asks nobody for a token
 	r := chi.NewRouter()
-	r.Group(httpapi.ImportRoutes(s, time.Now, logger))
-	r.Group(reportapi.Routes(s, logger))
+	r.Group(httpapi.ImportRoutes(s, guard, time.Now, logger))
+	r.Group(reportapi.Routes(s, guard, logger))
 	server := httptest.NewServer(r)
 	defer server.Close()
 	var out, trouble bytes.Buffer

@@ -15,7 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"github.com/xpd-platform/xpd/client"
+	"github.com/xpd-platform/xpd/internal/access"
 	"github.com/xpd-platform/xpd/simulation"
 	"github.com/xpd-platform/xpd/simulation/localcluster"
 )
@@ -35,11 +35,17 @@ type pgFlags struct {
 	PGUser string `name:"pg-user" default:"postgres" env:"XPD_PG_USER" help:"Run PostgreSQL as this user when started by root."`
 }
 
+// secureFlag closes a cluster to strangers.
+type secureFlag struct {
+	Secure bool `help:"Speak TLS and ask for tokens, as on a network; both are made in the cluster's folder."`
+}
+
 // localCmd runs a cluster to play with, until Ctrl-C.
 type localCmd struct {
 	Dir      string `default:".local" type:"path" env:"XPD_LOCAL_DIR" help:"Folder of the cluster. A used one resumes."`
 	BasePort int    `default:"8301" env:"XPD_LOCAL_BASE_PORT" help:"HTTP port of the first node; the others count up. Raft is 100 above, PostgreSQL 2800 below."`
 	pgFlags
+	secureFlag
 }
 
 // Run starts the cluster, says how to use it and waits for ctx to end.
@@ -67,7 +73,7 @@ func (c *localCmd) open() (*localcluster.Cluster, error) {
 		return nil, fmt.Errorf("find xpd: %w", err)
 	}
 	return localcluster.Open(localcluster.Options{
-		Dir: c.Dir, Binary: self, Nodes: localNodes, BasePort: c.BasePort, PGBin: c.PGBin, PGUser: c.PGUser,
+		Dir: c.Dir, Binary: self, Nodes: localNodes, BasePort: c.BasePort, PGBin: c.PGBin, PGUser: c.PGUser, Secure: c.Secure,
 	})
 }
 
@@ -83,8 +89,8 @@ func (c *localCmd) serve(ctx context.Context, cluster *localcluster.Cluster, s s
 		return err
 	}
 	fmt.Fprintf(s.out, "Ready after %.1f s.\n", time.Since(began).Seconds())
-	writeWelcome(s.out, cluster.URLs())
-	showStatus(ctx, cluster.URLs(), s)
+	writeWelcome(s.out, cluster)
+	showStatus(ctx, cluster, s)
 	fmt.Fprintln(s.out, "\nCtrl-C stops the cluster; the next start resumes with the same data.")
 	for {
 		select {
@@ -103,7 +109,7 @@ func startWithSamples(ctx context.Context, cluster *localcluster.Cluster) error 
 	if err := startCluster(ctx, cluster); err != nil {
 		return err
 	}
-	cl, err := client.New(cluster.URLs(), nil)
+	cl, err := cluster.Client(access.RoleExperimenter)
 	if err != nil {
 		return err
 	}
@@ -168,21 +174,33 @@ func secondSignal(ctx context.Context) bool {
 }
 
 // writeWelcome prints how to use the cluster.
-func writeWelcome(w io.Writer, urls []string) {
+func writeWelcome(w io.Writer, cluster *localcluster.Cluster) {
+	urls := cluster.URLs()
 	fmt.Fprintf(w, "\nAPI, the same at every node:\n  %s\n\nTry it:\n", strings.Join(urls, "\n  "))
+	letIn := ""
+	if cluster.CAFile() != "" {
+		for _, variable := range append(cluster.Env(), "XPD_SERVER="+strings.Join(urls, ","),
+			"XPD_CA="+cluster.CAFile(), "XPD_TOKEN_FILE="+cluster.TokenFile(access.RoleAssign, access.RoleIngest)) {
+			fmt.Fprintf(w, "  export %s\n", variable)
+		}
+		letIn = ` --cacert $XPD_CA -H "Authorization: Bearer $(cat $XPD_TOKEN_FILE)"`
+	}
 	curl := func(path, body string) {
-		fmt.Fprintf(w, "  curl -s %s%s -H 'Content-Type: application/json' -d '%s'\n", urls[0], path, body)
+		fmt.Fprintf(w, "  curl -s%s %s%s -H 'Content-Type: application/json' -d '%s'\n", letIn, urls[0], path, body)
 	}
 	curl("/v1/treatments", `{"unit":{"type":"user","id":"alice"}}`)
 	curl("/v1/exposures", `{"unit":{"type":"user","id":"alice"},"experiments":["checkout_button"]}`)
 	curl("/v1/events", fmt.Sprintf(`{"events":[{"id":"%s","unit":{"type":"user","id":"alice"},"type":"purchase",`+
 		`"occurred_at":"%s","items_total":4990,"discounts":500,"currency":"EUR"}]}`,
 		uuid.New(), time.Now().UTC().Format(time.RFC3339)))
+	if letIn != "" {
+		fmt.Fprintf(w, "\nTokens with other roles are in %s.\n", filepath.Dir(cluster.TokenFile()))
+	}
 	fmt.Fprintln(w)
 }
 
 // showStatus prints what pgctl status, beside this program, says.
-func showStatus(ctx context.Context, urls []string, s streams) {
+func showStatus(ctx context.Context, cluster *localcluster.Cluster, s streams) {
 	ctx, cancel := context.WithTimeout(ctx, statusPatience)
 	defer cancel()
 	self, err := os.Executable()
@@ -191,8 +209,9 @@ func showStatus(ctx context.Context, urls []string, s streams) {
 		return
 	}
 	pgctl := filepath.Join(filepath.Dir(self), "pgctl")
-	fmt.Fprintf(s.out, "%s --server %s status\n", shortest(pgctl), urls[0])
-	cmd := exec.CommandContext(ctx, pgctl, "--server", strings.Join(urls, ","), "status")
+	fmt.Fprintf(s.out, "%s --server %s status\n", shortest(pgctl), cluster.URLs()[0])
+	cmd := exec.CommandContext(ctx, pgctl, "status")
+	cmd.Env = append(os.Environ(), cluster.Env()...)
 	cmd.Stdout, cmd.Stderr = s.out, s.err
 	err = cmd.Run()
 	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended { // an exit code says how the cluster is

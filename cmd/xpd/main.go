@@ -13,17 +13,24 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/xpd-platform/xpd/internal/clientflags"
 )
 
 // cli is the whole command line. Each command is a struct in a file of its own,
 // with a Run method; kong passes Run the values bound in run.
 type cli struct {
-	Run    runCmd    `cmd:"" help:"Run the daemon of one node."`
-	Local  localCmd  `cmd:"" help:"Run a three-node cluster on this machine."`
-	Demo   demoCmd   `cmd:"" help:"Break a loaded cluster on this machine and count what was lost."`
-	Bench  benchCmd  `cmd:"" help:"Measure pauses and latencies on this machine."`
-	Import importCmd `cmd:"" help:"Load assignments or events from a CSV file."`
-	Report reportCmd `cmd:"" help:"Print which treatment of an experiment won."`
+	Run           runCmd           `cmd:"" help:"Run the daemon of one node."`
+	Fence         fenceCmd         `cmd:"" hidden:"" help:"Close PostgreSQL when xpd cannot: started by xpd run."`
+	Local         localCmd         `cmd:"" help:"Run a three-node cluster on this machine."`
+	Demo          demoCmd          `cmd:"" help:"Break a loaded cluster on this machine and count what was lost."`
+	Bench         benchCmd         `cmd:"" help:"Measure pauses and latencies on this machine."`
+	BenchFailover benchFailoverCmd `cmd:"" help:"Measure how long writes pause when the primary goes, on hosts of their own (root)."`
+	Recover       recoverCmd       `cmd:"" help:"Let the survivors go on when most nodes are lost for good."`
+	Certs         certsCmd         `cmd:"" help:"Make and renew the certificates of a cluster."`
+	Token         tokenCmd         `cmd:"" help:"Make, list and revoke tokens of services and people."`
+	Import        importCmd        `cmd:"" help:"Load assignments or events from a CSV file."`
+	Report        reportCmd        `cmd:"" help:"Print which treatment of an experiment won."`
 }
 
 // streams are what a command may read and write.
@@ -54,7 +61,8 @@ func main() {
 func run(ctx context.Context, args []string, s streams) error {
 	var c cli
 	parser, err := kong.New(&c, kong.Name("xpd"), kong.Writers(s.out, s.err),
-		kong.Description("Experiments on a PostgreSQL cluster that keeps itself alive."), kong.UsageOnError())
+		kong.Description("Experiments on a PostgreSQL cluster that keeps itself alive."), kong.UsageOnError(),
+		kong.Vars(clientflags.Vars(tokenEnv)))
 	if err != nil {
 		return err
 	}

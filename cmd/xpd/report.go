@@ -3,27 +3,30 @@ package main
 import (
 	"context"
 	"time"
+
+	"github.com/xpd-platform/xpd/internal/clientflags"
 )
 
 // reportCmd prints what an experiment has shown.
 type reportCmd struct {
 	Experiment string        `arg:"" help:"Key of the experiment."`
-	Server     []string      `env:"XPD_SERVER" default:"http://127.0.0.1:8300" help:"Base URL of a node; repeat for more."`
 	Timeout    time.Duration `default:"1m" help:"Give up after this long."`
 	JSON       bool          `help:"Print JSON for scripts."`
+
+	clientflags.Flags `envprefix:"XPD_"`
 }
 
 // Run prints the report.
 func (c *reportCmd) Run(ctx context.Context, s streams) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	service, err := newBatchClient(c.Server)
+	way, service, err := openService(c.Flags, s)
 	if err != nil {
 		return err
 	}
 	found, err := service.Report(ctx, c.Experiment)
 	if err != nil {
-		return err
+		return way.Explain(err)
 	}
 	if c.JSON {
 		return printJSON(s.out, found)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/experiment/httpapi"
+	"github.com/xpd-platform/xpd/internal/access"
 )
 
 func clock() time.Time { return time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC) }
@@ -57,6 +58,7 @@ func newAPI(t *testing.T, change ...func(*httpapi.Options)) *api {
 		Metrics:  promhttp.HandlerFor(reg, promhttp.HandlerOpts{}),
 		Logger:   slog.New(slog.NewTextHandler(a.log, nil)),
 		Registry: reg,
+		Guard:    openGuard(),
 		Now:      clock,
 	}
 	for _, f := range change {
@@ -70,6 +72,11 @@ func newAPI(t *testing.T, change ...func(*httpapi.Options)) *api {
 		t.Fatal(err)
 	}
 	return a
+}
+
+// openGuard asks nobody for a token.
+func openGuard() *access.Guard {
+	return access.New(access.Options{Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()})
 }
 
 // answer is a response whose body has been read.

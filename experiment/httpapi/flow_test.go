@@ -439,7 +439,7 @@ func TestAnswer_isOneWrite(t *testing.T) {
 	var writes atomic.Int64
 	srv := httptest.NewUnstartedServer(httpapi.New(httpapi.Options{
 		Assigner: store, Recorder: store, Layers: store, Experiments: store,
-		Ready: func() error { return nil }, Metrics: http.NotFoundHandler(),
+		Ready: func() error { return nil }, Metrics: http.NotFoundHandler(), Guard: openGuard(),
 		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 	}))
 	srv.Listener = countingListener{srv.Listener, &writes}

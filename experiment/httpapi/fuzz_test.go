@@ -18,7 +18,7 @@ import (
 func fuzzed(store *memStore) func(t *testing.T, path, body string) (status int, answer string) {
 	h := httpapi.New(httpapi.Options{
 		Assigner: store, Recorder: store, Layers: store, Experiments: store,
-		Ready: func() error { return nil }, Metrics: http.NotFoundHandler(),
+		Ready: func() error { return nil }, Metrics: http.NotFoundHandler(), Guard: openGuard(),
 		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Now: clock,
 	})
 	return func(t *testing.T, path, body string) (int, string) {

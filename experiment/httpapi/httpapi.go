@@ -23,6 +23,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/access"
 	"github.com/xpd-platform/xpd/internal/problem"
 )
 
@@ -69,17 +70,18 @@ type Options struct {
 	Recorder    Recorder
 	Layers      Layers
 	Experiments Experiments
+	Guard       *access.Guard
 
 	Ready    func() error // why this node cannot serve requests now, or nil
-	Metrics  http.Handler // served at /metrics
+	Metrics  http.Handler // served at /metrics, to DBAs
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
 
 	Now     func() time.Time // default time.Now
 	Timeout time.Duration    // of one request; default 10 s
 
-	// Extra adds the routes of other packages. They are measured like the rest,
-	// and set their own deadlines and read limits.
+	// Extra adds the routes of other packages. They are measured like the rest, and
+	// set their own deadlines, read limits and guards.
 	Extra func(chi.Router)
 	// OpenAPI documents, each with the paths and components of routes in Extra.
 	OpenAPI []json.RawMessage
@@ -116,7 +118,7 @@ func New(o Options) http.Handler {
 	s := &server{Options: o, openAPI: doc}
 
 	r := chi.NewRouter()
-	r.Use(newMetrics(o.Registry).observe, recoverPanics(o.Logger), middleware.GetHead)
+	r.Use(newMetrics(o.Registry).observe, recoverPanics(o.Logger), middleware.GetHead, problem.Limit(maxBatchBody))
 	r.NotFound(s.handle(noRoute))
 	r.MethodNotAllowed(s.handle(methodNotAllowed(r)))
 	r.Group(s.routes)
@@ -130,10 +132,23 @@ func New(o Options) http.Handler {
 func (s *server) routes(r chi.Router) {
 	r.Use(deadline(s.Timeout))
 
-	r.Post("/v1/treatments", s.handle(s.treatments))
-	r.Post("/v1/exposures", s.handle(s.expose))
-	r.Post("/v1/events", s.handle(s.record))
-	r.Get("/v1/units/{type}/{id}", s.handle(s.history))
+	r.Get("/healthz", s.handle(s.healthz))
+	r.Get("/readyz", s.handle(s.readyz))
+	r.Get("/openapi.json", s.handle(s.openapi))
+
+	assign, ingest := s.Guard.Require(access.RoleAssign), s.Guard.Require(access.RoleIngest)
+	r.With(assign).Post("/v1/treatments", s.handle(s.treatments))
+	r.With(s.Guard.Require(access.RoleAssign, access.RoleIngest)).Post("/v1/exposures", s.handle(s.expose))
+	r.With(ingest).Post("/v1/events", s.handle(s.record))
+	r.With(assign).Get("/v1/units/{type}/{id}", s.handle(s.history))
+
+	r.Group(s.definitions)
+	r.With(s.Guard.Require(access.RoleDBA)).Method(http.MethodGet, "/metrics", s.Metrics)
+}
+
+// definitions are the routes of those who decide what is tried.
+func (s *server) definitions(r chi.Router) {
+	r.Use(s.Guard.Require(access.RoleExperimenter))
 
 	r.Get("/v1/layers", s.handle(s.listLayers))
 	r.Post("/v1/layers", s.handle(s.createLayer))
@@ -148,11 +163,6 @@ func (s *server) routes(r chi.Router) {
 	r.Post("/v1/experiments/{key}/resume", s.handle(s.move(resume)))
 	r.Post("/v1/experiments/{key}/stop", s.handle(s.move(stop)))
 	r.Post("/v1/experiments/{key}/archive", s.handle(s.move(archive)))
-
-	r.Get("/healthz", s.handle(s.healthz))
-	r.Get("/readyz", s.handle(s.readyz))
-	r.Method(http.MethodGet, "/metrics", s.Metrics)
-	r.Get("/openapi.json", s.handle(s.openapi))
 }
 
 func (s *server) handle(h func(http.ResponseWriter, *http.Request) error) http.HandlerFunc {

@@ -12,6 +12,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/access"
 	"github.com/xpd-platform/xpd/internal/problem"
 )
 
@@ -33,10 +34,10 @@ type Importer interface {
 }
 
 // ImportRoutes returns the routes of imports, for Options.Extra.
-func ImportRoutes(importer Importer, now func() time.Time, logger *slog.Logger) func(chi.Router) {
+func ImportRoutes(importer Importer, guard *access.Guard, now func() time.Time, logger *slog.Logger) func(chi.Router) {
 	s := &importServer{importer: importer, now: now}
 	return func(r chi.Router) {
-		r = r.With(deadline(importTimeout))
+		r = r.With(deadline(importTimeout), guard.Require(access.RoleIngest))
 		r.Post("/v1/import/assignments", problem.Handle(logger, Classify, s.assignments))
 		r.Post("/v1/import/events", problem.Handle(logger, Classify, s.events))
 	}

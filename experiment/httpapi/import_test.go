@@ -47,7 +47,7 @@ func newImportAPI(t *testing.T) (*api, *importer) {
 	t.Helper()
 	m := &importer{}
 	return newAPI(t, func(o *httpapi.Options) {
-		o.Extra = httpapi.ImportRoutes(m, clock, slog.New(slog.DiscardHandler))
+		o.Extra = httpapi.ImportRoutes(m, openGuard(), clock, slog.New(slog.DiscardHandler))
 	}), m
 }
 

@@ -23,6 +23,8 @@ type components struct {
 	Parameters map[string]json.RawMessage `json:"parameters,omitempty"`
 	Headers    map[string]json.RawMessage `json:"headers,omitempty"`
 	Responses  map[string]json.RawMessage `json:"responses,omitempty"`
+
+	SecuritySchemes map[string]json.RawMessage `json:"securitySchemes,omitempty"`
 }
 
 // mergeOpenAPI returns the document of this package with the paths and components

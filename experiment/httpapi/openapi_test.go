@@ -18,15 +18,17 @@ import (
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/access"
 	"github.com/xpd-platform/xpd/internal/problem"
 )
 
 // routesOnly returns the API with imports but nothing behind it.
 func routesOnly() http.Handler {
 	logger := slog.New(slog.DiscardHandler)
+	guard := access.New(access.Options{Logger: logger, Registry: prometheus.NewRegistry()})
 	return New(Options{
-		Metrics: http.NotFoundHandler(), Logger: logger, Registry: prometheus.NewRegistry(),
-		Extra: ImportRoutes(nil, time.Now, logger), OpenAPI: []json.RawMessage{ImportOpenAPI()},
+		Metrics: http.NotFoundHandler(), Guard: guard, Logger: logger, Registry: prometheus.NewRegistry(),
+		Extra: ImportRoutes(nil, guard, time.Now, logger), OpenAPI: []json.RawMessage{ImportOpenAPI()},
 	})
 }
 
@@ -231,6 +233,7 @@ func TestOpenAPI_matchesWords(t *testing.T) {
 	problems := []string{
 		problem.BadJSON().URI(), problem.UnknownField().URI(), problem.TooLarge().URI(),
 		problem.MediaType().URI(), problem.Invalid().URI(), problem.Internal().URI(),
+		access.Unauthorized().URI(), access.Forbidden().URI(), access.TooManyFailures().URI(),
 	}
 	for k := kindBadIfMatch; k < kindEnd; k++ {
 		problems = append(problems, k.describe().URI())

@@ -52,7 +52,7 @@ func readExperiment(ctx context.Context, q querier, key string) (experiment.Expe
 // Experiments returns all experiments, sorted by key.
 func (s *Store) Experiments(ctx context.Context) ([]experiment.Experiment, error) {
 	var all []experiment.Experiment
-	err := s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) (err error) {
+	err := s.db.Read(ctx, func(ctx context.Context, c *pgx.Conn) (err error) {
 		all, err = readExperiments(ctx, c, "")
 		return err
 	})
@@ -65,7 +65,7 @@ func (s *Store) Experiments(ctx context.Context) ([]experiment.Experiment, error
 // Experiment returns experiment.ErrNotFound if no experiment has the key.
 func (s *Store) Experiment(ctx context.Context, key string) (experiment.Experiment, error) {
 	var found experiment.Experiment
-	err := s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) (err error) {
+	err := s.db.Read(ctx, func(ctx context.Context, c *pgx.Conn) (err error) {
 		found, err = readExperiment(ctx, c, key)
 		return err
 	})

@@ -28,6 +28,10 @@ func (d lostReplies) Do(ctx context.Context, fn func(ctx context.Context, c *pgx
 	return d.DB.Do(ctx, fn)
 }
 
+func (d lostReplies) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	return d.Do(ctx, fn)
+}
+
 // eachDB runs a test on a good and on a bad connection.
 func eachDB(t *testing.T, test func(t *testing.T, pool *pgxpool.Pool, o pgstore.Options)) {
 	t.Helper()

@@ -21,6 +21,10 @@ func (p onePool) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Con
 	return p.AcquireFunc(ctx, func(c *pgxpool.Conn) error { return fn(ctx, c.Conn()) })
 }
 
+func (p onePool) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	return p.Do(ctx, fn)
+}
+
 // idle returns a store that does not run: its flushes are called by hand.
 func idle(t *testing.T) (*Store, *pgxpool.Pool) {
 	t.Helper()

@@ -60,7 +60,7 @@ func (s *Store) snapshotAge() float64 {
 // load reads the definitions as they are at one moment.
 func (s *Store) load(ctx context.Context) (*experiment.Snapshot, error) {
 	var snap *experiment.Snapshot
-	err := s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err := s.db.Read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		oneMoment := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 		return pgx.BeginTxFunc(ctx, c, oneMoment, func(tx pgx.Tx) error {
 			var version int64
@@ -127,7 +127,7 @@ func (s *Store) check(ctx context.Context) error {
 		return err
 	}
 	var version int64
-	err = s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err = s.db.Read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		return c.QueryRow(ctx, versionSQL).Scan(&version)
 	})
 	if err != nil {

@@ -36,7 +36,7 @@ LIMIT $2`
 func (s *Store) UnitHistory(ctx context.Context, u experiment.Unit) (experiment.History, error) {
 	key := [16]byte(u.Key())
 	var h experiment.History
-	err := s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) error {
+	err := s.db.Read(ctx, func(ctx context.Context, c *pgx.Conn) error {
 		h = experiment.History{Unit: u}
 		var b pgx.Batch
 		b.Queue(byKeySQL)

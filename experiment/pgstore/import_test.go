@@ -282,6 +282,10 @@ func (d lossyDB) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Con
 	return d.DB.Do(ctx, fn)
 }
 
+func (d lossyDB) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	return d.Do(ctx, fn)
+}
+
 func TestImport_runAgain(t *testing.T) {
 	t.Parallel()
 	pool := newDB(t)

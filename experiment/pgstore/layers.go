@@ -51,7 +51,7 @@ func readLayers(ctx context.Context, q querier) ([]experiment.Layer, error) {
 // Layers returns all layers, sorted by key.
 func (s *Store) Layers(ctx context.Context) ([]experiment.Layer, error) {
 	var layers []experiment.Layer
-	err := s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) (err error) {
+	err := s.db.Read(ctx, func(ctx context.Context, c *pgx.Conn) (err error) {
 		layers, err = readLayers(ctx, c)
 		return err
 	})
@@ -75,7 +75,7 @@ func readLayer(ctx context.Context, q querier, key string) (experiment.Layer, er
 // Layer returns experiment.ErrNotFound if no layer has the key.
 func (s *Store) Layer(ctx context.Context, key string) (experiment.Layer, error) {
 	var layer experiment.Layer
-	err := s.db.Do(ctx, func(ctx context.Context, c *pgx.Conn) (err error) {
+	err := s.db.Read(ctx, func(ctx context.Context, c *pgx.Conn) (err error) {
 		layer, err = readLayer(ctx, c, key)
 		return err
 	})

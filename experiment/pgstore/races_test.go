@@ -84,6 +84,10 @@ func (d interrupting) Do(ctx context.Context, fn func(ctx context.Context, c *pg
 	return d.DB.Do(ctx, fn)
 }
 
+func (d interrupting) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	return d.Do(ctx, fn)
+}
+
 // A pause that is acknowledged on one node holds on the other from that moment,
 // though its snapshot may be older: nobody is enrolled any more.
 func TestTreatments_pausedElsewhere(t *testing.T) {
@@ -241,6 +245,10 @@ func (d gated) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn)
 	}
 }
 
+func (d gated) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	return d.Do(ctx, fn)
+}
+
 // entering is a gated DB that tells when somebody waits at the gate.
 type entering struct {
 	gated
@@ -253,6 +261,10 @@ func (d entering) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Co
 	default:
 	}
 	return d.gated.Do(ctx, fn)
+}
+
+func (d entering) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	return d.Do(ctx, fn)
 }
 
 // A request gives up in time though the definitions are being loaded by somebody
@@ -298,6 +310,10 @@ func (d counting) Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Co
 		}
 	}
 	return d.DB.Do(ctx, fn)
+}
+
+func (d counting) Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error {
+	return d.Do(ctx, fn)
 }
 
 // However many import at once, they leave the connections to everybody else.

@@ -17,9 +17,12 @@ import (
 
 // DB runs work on the primary. Do may run fn again if the first try was cut off,
 // also if its commit may have succeeded, and it never cancels fn; so every fn is
-// idempotent, and what fn stores outside is read only if Do returned nil.
+// idempotent, and what fn stores outside is read only if Do returned nil. Read is for
+// an fn that only reads; it waits while the primary may have been replaced unnoticed,
+// which Do leaves to the commit to find out.
 type DB interface {
 	Do(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error
+	Read(ctx context.Context, fn func(ctx context.Context, c *pgx.Conn) error) error
 }
 
 // Options configures a Store. DB, ListenConn, Now, Logger and Registry are

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,13 +36,20 @@ type Leadership interface {
 	TransferLeadership(ctx context.Context, to pgcluster.NodeID) error
 }
 
+// Group is the servers of Raft. ChangeGroup takes one step towards the members.
+type Group interface {
+	Servers() []failover.Server
+	ChangeGroup(ctx context.Context, c failover.GroupChange) error
+}
+
 // Options is what a Controller is made of. All fields are required.
 type Options struct {
 	Self       pgcluster.NodeID
-	Members    []pgcluster.Member // agreed on at the first start; who is observed
+	Members    []pgcluster.Member // agreed on at the first start; who is observed until then
 	Policy     failover.Policy
 	Log        Log
 	Leadership Leadership
+	Group      Group
 	Nodes      Nodes
 	Logger     *slog.Logger
 	Registry   prometheus.Registerer
@@ -52,7 +60,6 @@ const (
 	saveTimeout    = 2 * time.Second
 	barrierTimeout = 5 * time.Second
 	moveInterval   = 5 * time.Second // between attempts to move leadership
-	moveFresh      = 2 * longPoll    // heard of so lately, a node will take it at once
 	moveTimeout    = 2 * time.Second
 )
 
@@ -63,8 +70,9 @@ type Controller struct {
 	metrics  *metrics
 	term     atomic.Uint64 // in which this node decides; 0 while it does not
 
-	movedAt time.Time // of the deciding loop alone
+	movedAt time.Time // of the deciding loop alone, like the next two
 	moves   int
+	group   grouper
 }
 
 // New returns a Controller that does nothing until Run.
@@ -136,6 +144,7 @@ func (c *Controller) decide(ctx context.Context, term uint64) {
 	defer orders.wait()
 	defer stop()
 	c.o.Logger.InfoContext(ctx, "this node leads", "term", term)
+	c.group = newGrouper(c.o)
 	c.term.Store(term)
 	c.metrics.leading.Set(1)
 	defer func() {
@@ -180,13 +189,15 @@ func (c *Controller) step(ctx context.Context, term uint64, orders *dispatcher) 
 		o.Stamp.Term, o.Stamp.Index = term, index
 		orders.send(o)
 	}
-	c.leavePrimary(ctx, next, view, orders)
+	c.moveLeadership(ctx, next, view, orders)
+	c.group.tend(ctx, next, index, view, &orders.wg)
 	return index, changed, nil
 }
 
 func (c *Controller) next(prev failover.State, view failover.View) (failover.State, []pgcluster.Order) {
 	if len(prev.Members) == 0 {
 		prev.Members = c.o.Members
+		prev.Settings.Version = 1
 		return prev, nil
 	}
 	return failover.Step(prev, view, c.o.Policy)
@@ -204,54 +215,70 @@ func (c *Controller) save(ctx context.Context, base uint64, prev, next failover.
 	return index, nil
 }
 
-// leavePrimary moves Raft's leadership off the primary's host, so that the loss
-// of one host never takes both.
-func (c *Controller) leavePrimary(ctx context.Context, s failover.State, v failover.View, orders *dispatcher) {
-	if s.Op != nil || s.Primary.Node != c.o.Self || time.Since(c.movedAt) < moveInterval {
+// moveLeadership hands Raft's leadership to a node that is better placed, if there is
+// one: see failover.MoveLeadership.
+func (c *Controller) moveLeadership(ctx context.Context, s failover.State, v failover.View, orders *dispatcher) {
+	if time.Since(c.movedAt) < moveInterval {
 		return
 	}
-	var others []pgcluster.NodeID
-	for _, m := range s.Members {
-		if seen, ok := v.Reports[m.ID]; ok && m.ID != c.o.Self && v.Now-seen.At < moveFresh {
-			others = append(others, m.ID)
-		}
-	}
-	if len(others) == 0 {
+	better, reason := failover.MoveLeadership(s, v, c.o.Policy, c.o.Self)
+	better = c.voters(better)
+	if len(better) == 0 {
 		return
 	}
-	to := others[c.moves%len(others)] // another one if the last did not want it
+	to := better[c.moves%len(better)] // another one if the last did not want it
 	c.moves++
 	c.movedAt = time.Now()
 	orders.wg.Go(func() {
 		moveCtx, cancel := context.WithTimeout(ctx, moveTimeout)
 		defer cancel()
-		if err := c.o.Leadership.TransferLeadership(moveCtx, to); err != nil && ctx.Err() == nil {
-			c.o.Logger.WarnContext(ctx, "leadership stays on the primary's host for now", "to", to, "error", err)
+		err := c.o.Leadership.TransferLeadership(moveCtx, to)
+		if err == nil {
+			c.observer.moved()
+			c.o.Logger.InfoContext(ctx, "leadership moves", "to", to, "reason", reason)
+		} else if ctx.Err() == nil {
+			c.o.Logger.WarnContext(ctx, "leadership stays here for now", "to", to, "reason", reason, "error", err)
 		}
 	})
 }
 
-// Switchover begins to move the role of primary to node to, or to the standby
-// that is furthest if to is empty, and returns the operation once it is agreed
-// on. It fails with failover.ErrNotLeader on a node that does not lead, with a
-// *failover.RefusedError where the state of the cluster forbids it, and with
-// failover.ErrUncertain if leadership or ctx ended before it was agreed on.
-func (c *Controller) Switchover(ctx context.Context, to pgcluster.NodeID, reason string) (failover.Operation, error) {
+// voters returns those of ids that may lead.
+func (c *Controller) voters(ids []pgcluster.NodeID) []pgcluster.NodeID {
+	if len(ids) == 0 {
+		return nil
+	}
+	servers := c.o.Group.Servers()
+	return slices.DeleteFunc(ids, func(id pgcluster.NodeID) bool {
+		return !slices.ContainsFunc(servers, func(v failover.Server) bool { return v.ID == id && v.Voter })
+	})
+}
+
+// Change replaces the agreed state by what f makes of it, and returns the new one
+// once it is agreed on. f may be called several times and must only compute. Change
+// fails with the error of f, with failover.ErrNotLeader on a node that does not lead,
+// and with failover.ErrUncertain if leadership or ctx ended before it was agreed on.
+func (c *Controller) Change(ctx context.Context, f func(failover.State, failover.View) (failover.State, error)) (failover.State, error) {
 	for {
 		if c.term.Load() == 0 {
-			return failover.Operation{}, fmt.Errorf("switchover: %w", failover.ErrNotLeader)
+			return failover.State{}, fmt.Errorf("change the cluster: %w", failover.ErrNotLeader)
 		}
 		prev, base := c.o.Log.State()
-		next, err := failover.Switchover(prev, c.View(), c.o.Policy, to, reason)
+		if len(prev.Members) == 0 {
+			return failover.State{}, fmt.Errorf("change the cluster: %w", failover.ErrNotLeader)
+		}
+		next, err := f(prev, c.View())
 		if err != nil {
-			return failover.Operation{}, err
+			return failover.State{}, err
+		}
+		if reflect.DeepEqual(prev, next) {
+			return prev, nil
 		}
 		_, err = c.save(ctx, base, prev, next)
 		switch {
 		case err == nil:
-			return *next.Op, nil
+			return next, nil
 		case !errors.Is(err, failover.ErrStale):
-			return failover.Operation{}, fmt.Errorf("switchover: %w", err)
+			return failover.State{}, fmt.Errorf("change the cluster: %w", err)
 		}
 	}
 }

@@ -204,27 +204,32 @@ func TestController_leadershipStaysOffThePrimary(t *testing.T) {
 	})
 }
 
-func TestSwitchover(t *testing.T) {
+func TestChange(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newFakeLog(steadyState())
 		n := newFakeNodes(l, steadyReports()...)
 		c := run(t, "n2", l, n)
-		if _, err := c.Switchover(t.Context(), "n3", ""); !errors.Is(err, failover.ErrNotLeader) {
-			t.Errorf("Switchover() on a follower = %v, want ErrNotLeader", err)
+		switchover := func(to pgcluster.NodeID) (failover.State, error) {
+			return c.Change(t.Context(), func(s failover.State, v failover.View) (failover.State, error) {
+				return failover.Switchover(s, v, failover.DefaultPolicy(), to, "maintenance")
+			})
+		}
+		if _, err := switchover("n3"); !errors.Is(err, failover.ErrNotLeader) {
+			t.Errorf("Change() on a follower = %v, want ErrNotLeader", err)
 		}
 		l.lead(true)
 		after(time.Second)
-		_, err := c.Switchover(t.Context(), "n1", "")
+		_, err := switchover("n1")
 		if _, refused := errors.AsType[*failover.RefusedError](err); !refused {
-			t.Errorf("Switchover() to the primary = %v, want a refusal", err)
+			t.Errorf("Change() to the primary = %v, want a refusal", err)
 		}
 		l.mu.Lock()
 		l.intrude = func(s *failover.State) { s.Ops = 41 }
 		l.mu.Unlock()
-		op, err := c.Switchover(t.Context(), "n3", "maintenance")
-		if err != nil || op.ID != 42 || op.To != "n3" || op.Kind != failover.KindSwitchover {
-			t.Fatalf("Switchover() = %+v, %v", op, err)
+		s, err := switchover("n3")
+		if err != nil || s.Op == nil || s.Op.ID != 42 || s.Op.To != "n3" || s.Op.Kind != failover.KindSwitchover {
+			t.Fatalf("Change() = %+v, %v", s.Op, err)
 		}
 		synctest.Wait()
 		if orders := n.sent("n1"); len(orders) != 1 || orders[0].Kind != pgcluster.OrderCheckpoint {

@@ -31,10 +31,15 @@ type fakeLog struct {
 	changed   chan struct{}
 	intrude   func(*failover.State) // applied as somebody else's change before the next Save
 	transfers []pgcluster.NodeID
+	servers   []failover.Server
+	changes   []failover.GroupChange
 }
 
 func newFakeLog(s failover.State) *fakeLog {
 	l := &fakeLog{leader: make(chan bool, 1), term: 7, state: s, changed: make(chan struct{}), saved: map[uint64]failover.State{}}
+	for _, m := range members() {
+		l.servers = append(l.servers, failover.Server{ID: m.ID, Addr: m.RaftAddr(), Voter: true})
+	}
 	if len(s.Members) > 0 {
 		l.index = 10
 		l.saved[l.index] = s
@@ -108,6 +113,32 @@ func (l *fakeLog) TransferLeadership(_ context.Context, to pgcluster.NodeID) err
 	defer l.mu.Unlock()
 	l.transfers = append(l.transfers, to)
 	return errors.New("it does not want to")
+}
+
+func (l *fakeLog) Servers() []failover.Server {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.servers)
+}
+
+func (l *fakeLog) ChangeGroup(_ context.Context, c failover.GroupChange) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.changes = append(l.changes, c)
+	l.servers = slices.DeleteFunc(l.servers, func(s failover.Server) bool { return s.ID == c.Server.ID })
+	if c.Step != failover.GroupRemove {
+		l.servers = append(l.servers, c.Server)
+	}
+	return nil
+}
+
+// change replaces the state as another controller's decision would.
+func (l *fakeLog) change(f func(*failover.State)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.state
+	f(&s)
+	l.set(s)
 }
 
 // lead makes this node leader in the next term, or no leader.
@@ -224,6 +255,25 @@ func (n *fakeNodes) Order(ctx context.Context, o pgcluster.Order) error {
 	return ctx.Err()
 }
 
+// Identity answers as a node that has applied all there is. One that is silent hangs.
+func (n *fakeNodes) Identity(ctx context.Context, id pgcluster.NodeID) (pgcluster.Identity, error) {
+	n.mu.Lock()
+	_, there := n.reports[id]
+	silent := n.silent[id]
+	n.mu.Unlock()
+	switch {
+	case silent:
+		<-ctx.Done()
+		return pgcluster.Identity{}, ctx.Err()
+	case !there:
+		return pgcluster.Identity{}, errors.New("nobody answers")
+	case ctx.Err() != nil:
+		return pgcluster.Identity{}, ctx.Err()
+	}
+	_, index := n.log.State()
+	return pgcluster.Identity{Node: id, Applied: index}, nil
+}
+
 // sent returns the orders so far to id, or to all nodes if id is empty.
 func (n *fakeNodes) sent(id pgcluster.NodeID) []pgcluster.Order {
 	n.mu.Lock()
@@ -270,7 +320,7 @@ func run(t *testing.T, self pgcluster.NodeID, l *fakeLog, n *fakeNodes) *control
 	t.Helper()
 	c := controller.New(controller.Options{
 		Self: self, Members: members(), Policy: failover.DefaultPolicy(),
-		Log: l, Leadership: l, Nodes: n,
+		Log: l, Leadership: l, Group: l, Nodes: n,
 		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 	})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -14,6 +14,8 @@ type Nodes interface {
 	Report(ctx context.Context, id pgcluster.NodeID, after uint64, wait time.Duration) (pgcluster.Report, error)
 	// Order returns once o.Node has accepted o, or pgcluster.ErrStaleOrder.
 	Order(ctx context.Context, o pgcluster.Order) error
+	// Identity returns who id is, and how much of the log it has applied.
+	Identity(ctx context.Context, id pgcluster.NodeID) (pgcluster.Identity, error)
 }
 
 // Agent is the agent of this node, in this process.
@@ -52,4 +54,9 @@ func (r Reach) Order(ctx context.Context, o pgcluster.Order) error {
 		return r.others.Order(ctx, o)
 	}
 	return r.local.Submit(ctx, o)
+}
+
+// Identity implements Nodes. It is asked about others only.
+func (r Reach) Identity(ctx context.Context, id pgcluster.NodeID) (pgcluster.Identity, error) {
+	return r.others.Identity(ctx, id)
 }

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -89,6 +90,50 @@ func TestObserver_streamedIsThePresentPrimarysWord(t *testing.T) {
 		l.s.Primary = failover.Primary{Node: "n2", Epoch: 2}
 		if v := o.view(); v.Streamed["n1"] != v.Now {
 			t.Errorf("Streamed[n1] = %v in a new epoch, want %v", v.Streamed["n1"], v.Now)
+		}
+	})
+}
+
+// Only failovers count, from when they happened: a process that starts learns of all of
+// them within a moment.
+func TestObserver_remembersFailovers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := &still{}
+		o := newTestObserver(l)
+		open := func(epoch uint64, kind failover.Kind, age time.Duration) time.Duration {
+			l.s.Primary = failover.Primary{Node: "n1", Epoch: epoch, Access: failover.AccessOpen}
+			l.s.History = append(l.s.History, failover.Event{At: time.Now().Add(-age), Epoch: epoch, Kind: string(kind)})
+			return o.view().Now - age
+		}
+		expect := func(want ...time.Duration) {
+			t.Helper()
+			if got := o.view().Opened; !slices.Equal(got, want) {
+				t.Errorf("Opened = %v, want %v", got, want)
+			}
+		}
+		time.Sleep(100 * time.Millisecond)
+		fourth := open(4, failover.KindFailover, 10*time.Minute)
+		fifth := open(5, failover.KindFailover, time.Minute)
+		expect(fourth, fifth)
+		open(6, failover.KindSwitchover, 0)
+		time.Sleep(time.Second)
+		l.s.Primary.Access = failover.AccessClosed
+		o.view()
+		eighth := open(8, failover.KindFailover, 0)
+		expect(fourth, fifth, eighth)
+
+		ninth := open(9, failover.KindFailover, -time.Hour) - time.Hour // by the clock of that leader
+		tenth := open(10, failover.KindFailover, 1000*time.Hour)        // by that of another: not before the ninth
+		if tenth >= ninth {
+			t.Fatalf("%v is not before %v", tenth, ninth)
+		}
+		expect(fourth, fifth, eighth, ninth, ninth)
+		for epoch := range uint64(50) {
+			open(11+epoch, failover.KindFailover, 0)
+		}
+		if got := o.view().Opened; len(got) != maxOpened {
+			t.Errorf("%d failovers are remembered, want %d", len(got), maxOpened)
 		}
 	})
 }

@@ -21,27 +21,30 @@ const (
 // dispatcher sends orders to each node one after the other, so that a slow node
 // holds up nobody else. Of orders that wait for a node only the newest is kept.
 type dispatcher struct {
-	lanes map[pgcluster.NodeID]chan pgcluster.Order
-	wg    sync.WaitGroup
+	ctx    context.Context //nolint:containedctx // ends with the term that the dispatcher serves
+	sender sender
+	lanes  map[pgcluster.NodeID]chan pgcluster.Order
+	wg     sync.WaitGroup
 }
 
 // newDispatcher returns a dispatcher that works until ctx ends.
 func newDispatcher(ctx context.Context, o Options, m *metrics) *dispatcher {
-	d := &dispatcher{lanes: map[pgcluster.NodeID]chan pgcluster.Order{}}
-	for _, member := range o.Members {
-		lane := make(chan pgcluster.Order, 1)
-		d.lanes[member.ID] = lane
-		s := sender{nodes: o.Nodes, logger: o.Logger, metrics: m}
-		d.wg.Go(func() { s.run(ctx, lane) })
+	return &dispatcher{
+		ctx: ctx, lanes: map[pgcluster.NodeID]chan pgcluster.Order{},
+		sender: sender{nodes: o.Nodes, logger: o.Logger, metrics: m},
 	}
-	return d
 }
 
-// send never blocks. It must be called by one goroutine at a time.
+// send never blocks. It must be called by one goroutine at a time, and before wait.
+// Every node that was ever sent an order in this term has a lane: as many as the
+// cluster had members.
 func (d *dispatcher) send(o pgcluster.Order) {
 	lane, known := d.lanes[o.Node]
 	if !known {
-		return // agreed on, but without an address in this node's configuration
+		lane = make(chan pgcluster.Order, 1)
+		d.lanes[o.Node] = lane
+		s := d.sender
+		d.wg.Go(func() { s.run(d.ctx, lane) })
 	}
 	select {
 	case <-lane:

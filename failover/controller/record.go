@@ -116,11 +116,11 @@ func newEvents(prev, next []failover.Event) []failover.Event {
 // pauseOf returns how long clients were shut out by the operation that e ends:
 // from the first phase that closes the primary. A bootstrap shuts nobody out.
 func pauseOf(e failover.Event) (time.Duration, bool) {
-	if e.Kind != string(failover.KindFailover) && e.Kind != string(failover.KindSwitchover) {
+	if !slices.Contains([]string{string(failover.KindFailover), string(failover.KindSwitchover), string(failover.KindRestart)}, e.Kind) {
 		return 0, false
 	}
 	for _, step := range e.Steps {
-		if step.Phase != failover.PhaseCheckpoint {
+		if step.Phase != failover.PhaseCheckpoint && step.Phase != failover.PhaseRestart && step.Phase != "open" {
 			return max(0, e.At.Sub(step.At)), true
 		}
 	}

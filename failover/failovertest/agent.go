@@ -9,13 +9,14 @@ import (
 
 // accept takes an order as it comes from the network.
 func (n *node) accept(o pgcluster.Order) {
-	if !n.alive() || o.Stamp.Before(n.pledged) {
+	if !n.alive() || !n.awake() || o.Stamp.Before(n.pledged) {
 		return
 	}
 	if o.SystemID != "" && n.pg.systemID != "" && o.SystemID != n.pg.systemID {
 		return
 	}
 	n.pledged = o.Stamp
+	n.held = false
 	same := n.order
 	same.Stamp.Term, same.Stamp.Index = o.Stamp.Term, o.Stamp.Index
 	if equalOrders(same, o) {
@@ -35,12 +36,16 @@ func (n *node) accept(o pgcluster.Order) {
 func equalOrders(a, b pgcluster.Order) bool {
 	return a.Kind == b.Kind && a.Stamp == b.Stamp && a.SystemID == b.SystemID && a.Upstream == b.Upstream &&
 		slices.Equal(a.Lineage, b.Lineage) && a.Reclone == b.Reclone && a.Sync.Equal(b.Sync) && a.SyncSeq == b.SyncSeq &&
-		a.Barrier == b.Barrier && a.Open == b.Open
+		a.Barrier == b.Barrier && a.Open == b.Open && a.Restart == b.Restart && a.Clone == b.Clone && a.Discard == b.Discard && a.Void == b.Void
 }
 
 // act does the next step towards the order.
 func (n *node) act() {
-	if !n.alive() || n.busy {
+	if !n.alive() || !n.awake() || n.busy || n.held {
+		return
+	}
+	if k := n.order.Kind; n.pg.stopping > 0 && (k == pgcluster.OrderStop || k == pgcluster.OrderLead) {
+		n.shutDown() // nothing takes that back
 		return
 	}
 	switch n.order.Kind {
@@ -58,6 +63,10 @@ func (n *node) act() {
 		}
 	case pgcluster.OrderStop:
 		n.stop()
+	case pgcluster.OrderRestart:
+		n.restart()
+	case pgcluster.OrderRest:
+		n.finish()
 	}
 }
 
@@ -67,6 +76,10 @@ func (n *node) task(lo, hi time.Duration, f func()) {
 	accepted := n.accepted
 	n.c.after(n.c.between(lo, hi), func() {
 		if n.accepted != accepted || !n.alive() {
+			return
+		}
+		if n.suspended() {
+			n.task(lo, hi, f)
 			return
 		}
 		n.busy = false
@@ -115,8 +128,8 @@ func (n *node) recruit() {
 		})
 	case !p.standby:
 		n.detach()
-	case p.key || p.upstream != "":
-		n.task(time.Millisecond, 20*time.Millisecond, func() { p.key, p.upstream = false, "" })
+	case p.key || p.upstream != "" || p.serving:
+		n.task(time.Millisecond, 20*time.Millisecond, func() { p.key, p.upstream, p.serving = false, "", false })
 	case !p.alive():
 		n.start()
 	case p.receiver != nil:
@@ -125,7 +138,7 @@ func (n *node) recruit() {
 				p.receiver.loseReceiver()
 			}
 		})
-	case p.running():
+	case p.running() && !n.refuses():
 		n.detach()
 	}
 }
@@ -144,6 +157,7 @@ func (n *node) stop() {
 		if n.recruited != n.order.Stamp.Epoch {
 			n.detach()
 		}
+	case n.takesNoWAL():
 	case p.stopping == 0:
 		p.open = 0
 		n.task(0, 300*time.Millisecond, func() {
@@ -152,6 +166,15 @@ func (n *node) stop() {
 				n.append(0) // the shutdown checkpoint
 			}
 		})
+	}
+}
+
+// shutDown ends a server that was asked to stop: when its standbys have everything, or
+// by force.
+func (n *node) shutDown() {
+	p := &n.pg
+	switch {
+	case n.takesNoWAL():
 	case n.received():
 		n.end(pgcluster.ProcessStopped)
 		p.clean = true
@@ -169,7 +192,7 @@ func (n *node) received() bool {
 func (n *node) lead() {
 	p, o := &n.pg, n.order
 	switch {
-	case p.systemID == "":
+	case p.systemID == "" || (n.refuses() && p.running()):
 	case p.promoting:
 		n.adopt(o) // asked for in an epoch before
 	case p.standby && !p.alive():
@@ -196,9 +219,15 @@ func (n *node) lead() {
 func (n *node) preset(o pgcluster.Order) {
 	p := &n.pg
 	switch {
+	case p.slots != o.Stamp.Epoch:
+		n.makeSlots(o.Stamp.Epoch, p.serving)
 	case !p.names.Equal(o.Sync):
 		n.reload(o.Sync)
-	case p.loaded.Equal(o.Sync):
+	case !p.loaded.Equal(o.Sync):
+	case !p.serving:
+		p.serving = true // by the same reload
+		n.act()
+	default:
 		n.task(time.Millisecond, 30*time.Millisecond, func() {
 			if p.standby && p.running() {
 				n.led, n.recruited = o.Stamp.Epoch, 0
@@ -206,6 +235,34 @@ func (n *node) preset(o pgcluster.Order) {
 			}
 		})
 	}
+}
+
+// makeSlots gives every other member a slot of the epoch, and nobody another one: those
+// who stream through one end. Only then may replication log in.
+func (n *node) makeSlots(epoch uint64, serve bool) {
+	p, life := &n.pg, n.pg.life
+	n.task(time.Millisecond, 50*time.Millisecond, func() {
+		if p.life != life || !p.running() {
+			return
+		}
+		p.slots, p.serving = epoch, serve
+		n.endStrangers()
+	})
+}
+
+// endStrangers ends who streams through a slot that the node should not have.
+func (n *node) endStrangers() {
+	for _, l := range slices.Clone(n.pg.senders) {
+		if l.slot != n.pg.slots || !n.knows(l.down) {
+			l.loseSender()
+		}
+	}
+}
+
+// knows reports whether o is a member with a PostgreSQL, as far as n has heard.
+func (n *node) knows(o *node) bool {
+	m, ok := n.replica.Member(o.id)
+	return ok && m.Data()
 }
 
 // adopt makes a promotion that was asked for in an epoch before, and that no client
@@ -224,10 +281,18 @@ func (n *node) beLed(o pgcluster.Order) {
 		return
 	}
 	n.adopt(o)
+	if p.slots != epoch || !p.serving {
+		n.makeSlots(epoch, true)
+		return
+	}
+	n.endStrangers()
+	if o.Open && o.Barrier && n.barrier == epoch {
+		n.letIn(epoch) // the rule that the barrier proved will do until the order's is loaded
+	}
 	if !p.names.Equal(o.Sync) {
 		n.reload(o.Sync)
 	}
-	if !p.loaded.Equal(o.Sync) {
+	if !p.loaded.Equal(o.Sync) || n.takesNoWAL() {
 		return
 	}
 	if o.Barrier && n.barrier != epoch && n.trying != epoch {
@@ -240,11 +305,20 @@ func (n *node) beLed(o pgcluster.Order) {
 			}
 		})
 	}
-	if o.Open && p.open != epoch {
-		n.c.checkOpen(n, epoch)
-		p.open, p.locked = epoch, false
-		n.c.logf("%s is open in epoch %d", n.id, epoch)
-		n.publish()
+	if o.Open {
+		n.letIn(epoch)
 	}
 	n.done = !o.Open || p.open == epoch
+}
+
+// letIn opens a primary to clients.
+func (n *node) letIn(epoch uint64) {
+	p := &n.pg
+	if p.open == epoch {
+		return
+	}
+	n.c.checkOpen(n, epoch)
+	p.open, p.locked = epoch, false
+	n.c.logf("%s is open in epoch %d", n.id, epoch)
+	n.publish()
 }

@@ -11,6 +11,9 @@ import (
 
 // acknowledged remembers a commit and looks for two histories.
 func (c *cluster) acknowledged(n *node, epoch uint64, r *record) {
+	if epoch < c.forgiven {
+		return
+	}
 	if other, ok := c.byLSN[r.lsn]; ok && other != r {
 		c.fail("diverged: %s acknowledged commit %d at %s in epoch %d, where %s had acknowledged commit %d in epoch %d",
 			n.id, r.commit, r.lsn, epoch, other.node, other.commit, other.epoch)
@@ -41,24 +44,30 @@ func (c *cluster) checkAcked(when string, n *node) {
 
 // saved checks a state that Raft agreed on, and lets faults aim at it.
 func (c *cluster) saved(prev, next failover.State) {
+	c.forgive(prev, next)
 	if next.Primary.Epoch < prev.Primary.Epoch || (next.Op != nil && next.Op.Epoch <= next.Primary.Epoch) {
 		c.fail("I1: from epoch %d to %d, operation %+v", prev.Primary.Epoch, next.Primary.Epoch, next.Op)
 	}
 	if prev.Op != nil && next.Op != nil && prev.Op.ID == next.Op.ID && next.Op.Epoch < prev.Op.Epoch {
 		c.fail("I1: operation went back from epoch %d to %d", prev.Op.Epoch, next.Op.Epoch)
 	}
-	if len(next.Epochs) > 0 && next.Sync.Durable.K == 0 {
-		c.fail("I5: k is 0 after the first open")
+	if len(next.Epochs) > 0 && next.Sync.Durable.K == 0 && prev.Sync.Durable.K > 0 && next.Settings.Mode != failover.ModeAvailable && (prev.Op == nil || prev.Op.Forced == nil) {
+		c.fail("I5: k becomes 0, and the mode does not allow it")
 	}
 	if next.Op != nil && next.Op.Phase == failover.PhasePromote && !chosen(prev, next.Op) {
 		c.checkChoice(prev, c.nodeOf(next.Op.To), next.Op.Epoch)
+		c.checkWanted(next)
 	}
 	if next.Op != nil && prev.Op != nil && next.Op.Epoch > prev.Op.Epoch {
 		c.result.Retries++
 	}
 	if prev.Sync.Pending != nil && next.Sync.Pending == nil && next.Op == nil {
-		c.result.Shrinks++
-		c.checkHeld("after a shrink", next)
+		if next.Sync.Durable.K > prev.Sync.Durable.K {
+			c.result.Raises++
+		} else {
+			c.result.Shrinks++
+		}
+		c.checkHeld("after a shrink or a raise", next)
 	}
 	if next.Primary.Epoch > prev.Primary.Epoch {
 		c.openedNow(prev, next)
@@ -73,7 +82,7 @@ func chosen(s failover.State, op *failover.Operation) bool {
 
 func (c *cluster) checkChoice(prev failover.State, to *node, epoch uint64) {
 	c.checkAcked(fmt.Sprintf("chosen for epoch %d", epoch), to)
-	if o := c.opened[prev.Primary.Epoch]; o != nil && to.pg.end() < prev.Floor.LSN && len(prev.Op.Tried) == 0 {
+	if o := c.opened[prev.Primary.Epoch]; o != nil && to.pg.end() < prev.Floor.LSN && len(prev.Op.Tried) == 0 && epoch != c.forgiven {
 		c.fail("I6: %s is chosen at %s, below the floor %s", to.id, to.pg.position(), prev.Floor)
 	}
 }
@@ -114,26 +123,39 @@ func (c *cluster) checkOpen(n *node, epoch uint64) {
 
 // checkRules is I3: whoever acknowledges on the open primary is met by whoever a
 // failover recruits. PostgreSQL counts the senders that gave themselves a
-// priority, whichever rule they loaded it from.
+// priority, whichever rule they loaded it from, and each asks the k of its own.
 func (c *cluster) checkRules() {
 	s := c.raft.state
 	n := c.nodeOf(s.Primary.Node)
 	if n == nil || s.Primary.Access != failover.AccessOpen || n.led != s.Primary.Epoch || !n.pg.running() || n.pg.standby {
 		return
 	}
-	c.checkRule(n, "in force", n.pg.loaded)
-	counting := pgcluster.SyncSet{K: n.pg.loaded.K}
-	for _, l := range n.pg.senders {
-		if l.rule.Has(l.down.id) {
+	p := &n.pg
+	if !p.armed {
+		c.result.Alone++
+		c.checkRule(n, "in force", pgcluster.SyncSet{})
+		return
+	}
+	c.checkRule(n, "in force", p.loaded)
+	counting := pgcluster.SyncSet{K: p.loaded.K}
+	for _, l := range p.senders {
+		if l.rule.Has(l.down.id) && l.rule.K > 0 {
 			counting = counting.With(l.down.id)
-			counting.K = min(counting.K, l.rule.K)
+			counting.K = min(max(counting.K, 1), l.rule.K)
 		}
 	}
-	c.checkRule(n, "that walsenders apply", counting)
+	if len(counting.Members) > 0 {
+		c.checkRule(n, "that walsenders apply", counting)
+	}
 }
 
+// checkRule demands that any quorum meets any K; and K = 0, an acknowledgement by the
+// primary alone, only while no quorum but the primary itself is recorded (I5).
 func (c *cluster) checkRule(n *node, what string, in pgcluster.SyncSet) {
 	durable := c.raft.state.Sync.Durable
+	if durable.K == 0 {
+		return
+	}
 	union := durable
 	for _, id := range in.Members {
 		union = union.With(id)
@@ -178,10 +200,34 @@ func (c *cluster) why() string {
 		return fmt.Sprintf("%s is not open", p.id)
 	case len(c.acked) < c.healed+10:
 		return "nothing is acknowledged"
-	case len(s.Sync.Durable.Members) != len(c.nodes)-1 || s.Sync.Pending != nil:
-		return "sync set is " + s.Sync.Durable.String()
+	case s.Sync.Pending != nil || s.Sync.Durable.K != s.K() || len(s.Sync.Durable.Members) != c.wanted(s):
+		return fmt.Sprintf("sync set is %s, want %d of %d", s.Sync.Durable, s.K(), c.wanted(s))
+	case len(s.Absent) > 0:
+		return fmt.Sprintf("nodes are left out: %v", s.Absent)
+	case slices.ContainsFunc(s.Members, func(m pgcluster.Member) bool { return m.Leaving }):
+		return "a member has not left"
 	}
 	return ""
+}
+
+// wanted is how many members the sync set should have: everybody who may be in it, but
+// of the primary's own zone fewer than k, if others suffice.
+func (c *cluster) wanted(s failover.State) int {
+	p, _ := s.Member(s.Primary.Node)
+	near, far := 0, 0
+	for _, m := range s.Members {
+		switch {
+		case m.ID == p.ID || m.Witness || m.NoSync || m.Leaving:
+		case m.Zone != "" && m.Zone == p.Zone:
+			near++
+		default:
+			far++
+		}
+	}
+	if far < s.K() {
+		return near + far
+	}
+	return far + min(near, max(s.K()-1, 0))
 }
 
 // describe is a state in one line of the trace.

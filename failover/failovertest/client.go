@@ -30,7 +30,7 @@ func (s *session) serves(st failover.State, p *postgres) bool {
 func (c *cluster) write() {
 	from := c.any()
 	st := from.replica
-	if !from.alive() || st.Primary.Access != failover.AccessOpen {
+	if !from.alive() || !from.awake() || st.Primary.Access != failover.AccessOpen {
 		return
 	}
 	n := c.nodeOf(st.Primary.Node)
@@ -45,7 +45,7 @@ func (c *cluster) write() {
 	if !s.serves(st, p) {
 		return
 	}
-	if p.standby || p.stopping > 0 {
+	if p.standby || p.stopping > 0 || n.takesNoWAL() {
 		return
 	}
 	c.commits++
@@ -65,7 +65,7 @@ func (n *node) session(to *node) *session {
 	}
 	n.sessions[to.i] = nil
 	p := &to.pg
-	if (n != to && !n.c.talk(n, to)) || !p.running() || p.stopping > 0 || p.locked {
+	if (n != to && !n.c.talk(n, to)) || to.refuses() || !p.running() || p.stopping > 0 || p.locked {
 		return nil
 	}
 	s = &session{life: p.life}
@@ -76,7 +76,7 @@ func (n *node) session(to *node) *session {
 // tend keeps the pool's sessions warm, to standbys too, and ends one now and then.
 func (n *node) tend() {
 	for _, to := range n.c.nodes {
-		if !n.alive() {
+		if !n.alive() || !n.awake() {
 			continue
 		}
 		if n.c.chance(20) {

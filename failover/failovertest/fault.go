@@ -20,7 +20,7 @@ func (c *cluster) nextFault() {
 }
 
 func (c *cluster) fault(n *node) {
-	switch c.rng.IntN(21) {
+	switch c.rng.IntN(25) {
 	case 0, 1:
 		n.killPostgres()
 	case 2, 3:
@@ -34,7 +34,7 @@ func (c *cluster) fault(n *node) {
 	case 8:
 		c.elect()
 	case 9, 10:
-		c.switchover()
+		c.wish()
 	case 11:
 		c.logf("%s reloads slowly", n.id)
 		n.slowUntil = c.now + 5*time.Second
@@ -52,6 +52,16 @@ func (c *cluster) fault(n *node) {
 	case 19:
 		n.behind = c.now + c.between(time.Second, 8*time.Second)
 		c.logf("%s hears nothing of Raft's log until %s", n.id, n.behind.Round(time.Millisecond))
+	case 21, 22, 23:
+		if c.chance(2) {
+			if p := c.nodeOf(c.raft.state.Primary.Node); p != nil {
+				n = p
+			}
+		}
+		n.fallIll()
+	case 24:
+		n.wallOff = c.between(0, 20*time.Minute) - 10*time.Minute
+		c.logf("%s: the wall clock is off by %s", n.id, n.wallOff.Round(time.Second))
 	case 20:
 		if r := n.pg.receiver; r != nil {
 			c.logf("%s: walreceiver dies", n.id)
@@ -169,7 +179,9 @@ func (c *cluster) heal() {
 	c.calm = true
 	c.healed = len(c.acked)
 	c.logf("no more faults")
+	c.asked()
 	for _, n := range c.nodes {
+		n.recover()
 		n.hang, n.slowUntil, n.lagUntil, n.behind = false, 0, 0, 0
 	}
 }

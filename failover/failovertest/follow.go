@@ -10,8 +10,9 @@ import (
 // follow brings a node to stream from the upstream: as it is, by rewind, by clone.
 func (n *node) follow() {
 	p, o := &n.pg, n.order
+	n.void()
 	switch {
-	case p.broken || (p.systemID != "" && !n.recloned && ((o.Reclone && n.followed != o.Stamp.Epoch) || conflicts(p.lineage, o.Lineage))):
+	case p.broken || (p.systemID != "" && n.mustClone()):
 		n.task(10*time.Millisecond, 200*time.Millisecond, func() {
 			if p.alive() {
 				n.end(pgcluster.ProcessStopped)
@@ -30,16 +31,35 @@ func (n *node) follow() {
 	case !p.standby:
 		p.standby, p.key, p.upstream = true, false, ""
 	case !fits(o.Lineage, p.position()) && p.alive():
-		n.task(10*time.Millisecond, 200*time.Millisecond, func() { n.end(pgcluster.ProcessStopped) })
+		n.task(10*time.Millisecond, 200*time.Millisecond, func() {
+			if p.alive() { // it may have died meanwhile, which is reported as such
+				n.end(pgcluster.ProcessStopped)
+			}
+		})
 	case !fits(o.Lineage, p.position()):
 		n.rewind(n.c.nodeOf(o.Upstream))
-	case p.upstream != o.Upstream || !p.key || n.followed != o.Stamp.Epoch:
+	case p.upstream != o.Upstream || !p.key || n.followed != o.Stamp.Epoch || p.slot != o.Stamp.Epoch:
 		n.task(time.Millisecond, 30*time.Millisecond, func() { n.point(o) })
 	case !p.alive():
 		n.start()
 	case p.receiver != nil && p.receiver.up.id == o.Upstream:
 		n.finish()
 	}
+}
+
+// void keeps a clone that was asked for and taken back from ever being made.
+func (n *node) void() {
+	if o := n.order; o.Void && n.cloned < o.Clone {
+		n.cloned = o.Clone
+		n.publish()
+	}
+}
+
+// mustClone reports whether the data that are there are to go, once for each order.
+func (n *node) mustClone() bool {
+	o := n.order
+	return !n.recloned &&
+		(o.Clone > n.cloned || (o.Reclone && n.followed != o.Stamp.Epoch) || conflicts(n.pg.lineage, o.Lineage))
 }
 
 // fits reports whether WAL that ends at pos needs no rewind. A timeline that the
@@ -64,8 +84,8 @@ func conflicts(a, b pgcluster.Lineage) bool {
 func (n *node) point(o pgcluster.Order) {
 	p := &n.pg
 	n.followed, n.recruited = o.Stamp.Epoch, 0
-	p.upstream, p.key = o.Upstream, true
-	if p.receiver != nil && p.receiver.up.id != o.Upstream {
+	p.upstream, p.key, p.slot, p.serving = o.Upstream, true, o.Stamp.Epoch, false
+	if p.receiver != nil && (p.receiver.up.id != o.Upstream || p.receiver.slot != p.slot) {
 		p.receiver.loseReceiver()
 	}
 }
@@ -104,8 +124,11 @@ func (n *node) rewind(up *node) {
 	})
 }
 
+// canCopy reports whether n may copy from up, and be sure that what it gets was
+// written in the epoch of its order: another one has other slots.
 func (n *node) canCopy(up *node) bool {
-	return up != nil && up != n && n.c.talk(n, up) && up.pg.running() && !up.pg.standby && up.pg.stopping == 0
+	return up != nil && up != n && n.c.talk(n, up) && !up.refuses() && !n.takesNoWAL() && up.pg.running() && !up.pg.standby && up.pg.stopping == 0 &&
+		up.pg.slots == n.order.Stamp.Epoch && up.knows(n)
 }
 
 // copyOf makes a standby of up's data. A rewind keeps its own WAL up to the fork
@@ -117,6 +140,7 @@ func (n *node) copyOf(up *node, kept []*record) {
 	}
 	n.led, n.followed = 0, n.order.Stamp.Epoch
 	if kept == nil {
+		n.cloned = max(n.cloned, n.order.Clone)
 		n.pg.wal, n.pg.lineage = slices.Clone(up.pg.wal), up.pg.lineage
 		return
 	}

@@ -20,10 +20,15 @@ type Options struct {
 // Result counts what a history went through, so that a test can tell that the
 // faults were not in vain.
 type Result struct {
+	Forced     int    // failovers that people accepted data loss for
+	Lost       int    // commits that they gave up by it
 	Acked      int    // commits acknowledged to clients
 	Epochs     uint64 // of the last primary
 	Retries    int    // chosen nodes that were given up
 	Shrinks    int
+	Raises     int
+	Changes    int // that people asked for, and could have
+	Alone      int // epochs that were open, for a time, with no standby to wait for
 	Virtual    time.Duration
 	Operations map[failover.Kind]int // that opened a primary
 }
@@ -31,7 +36,7 @@ type Result struct {
 // How long faults go on, and how long a healed cluster may take to be whole.
 const (
 	faultTime = 25 * time.Second
-	healTime  = 90 * time.Second
+	healTime  = 150 * time.Second
 )
 
 // Run plays one history and returns the first broken promise as an error.
@@ -69,12 +74,17 @@ type cluster struct {
 	raft   register
 	calm   bool // no more faults
 
-	commits uint64
-	acked   []*record
-	byLSN   map[pgcluster.LSN]*record // acknowledged, to see two histories
-	opened  map[uint64]*opening
-	healed  int // len(acked) when the faults ended
-	inits   int
+	commits  uint64
+	acked    []*record
+	byLSN    map[pgcluster.LSN]*record // acknowledged, to see two histories
+	opened   map[uint64]*opening
+	healed   int // len(acked) when the faults ended
+	inits    int
+	forgiven uint64 // what is acknowledged in epochs before may be lost: people said so
+
+	// Settings that wait for a restart of who was started before they changed.
+	higher, lower bool
+	changed       time.Duration
 }
 
 // opening is what a primary had when clients were let in.
@@ -94,18 +104,25 @@ func newCluster(o Options) *cluster {
 	}
 	c.policy.MaxGap = 40
 	for i := range o.Nodes {
-		n := &node{c: c, i: i, id: pgcluster.NodeID(fmt.Sprintf("n%d", i+1)), up: true, xpd: true}
+		n := c.newNode(i)
+		n.voter = true
 		n.sessions = make([]*session, o.Nodes)
-		n.view = failover.View{
-			Reports:  map[pgcluster.NodeID]failover.Observation{},
-			Streamed: map[pgcluster.NodeID]time.Duration{},
-		}
-		n.pg.proc = pgcluster.ProcessStopped
 		c.nodes = append(c.nodes, n)
 		c.cut = append(c.cut, make([]int, o.Nodes))
-		c.raft.state.Members = append(c.raft.state.Members, pgcluster.Member{ID: n.id})
+		c.raft.state.Members = append(c.raft.state.Members, n.address())
 	}
+	c.roles()
 	return c
+}
+
+func (c *cluster) newNode(i int) *node {
+	n := &node{c: c, i: i, id: pgcluster.NodeID(fmt.Sprintf("n%d", i+1)), up: true, xpd: true}
+	n.view = failover.View{
+		Reports:  map[pgcluster.NodeID]failover.Observation{},
+		Streamed: map[pgcluster.NodeID]time.Duration{},
+	}
+	n.pg.proc = pgcluster.ProcessStopped
+	return n
 }
 
 // bootstrap starts the loops of every node.
@@ -122,6 +139,7 @@ func (c *cluster) bootstrap() {
 	}
 	c.every(200*time.Millisecond, 400*time.Millisecond, c.elections)
 	c.elect()
+	c.impatient()
 }
 
 func (c *cluster) nodeOf(id pgcluster.NodeID) *node {

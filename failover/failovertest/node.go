@@ -14,6 +14,10 @@ type node struct {
 	id pgcluster.NodeID
 	up bool // the host
 
+	voter   bool // in Raft
+	wallOff time.Duration
+	ills    ills
+
 	pg        postgres
 	slowUntil time.Duration // reloads are slow
 	hang      bool          // the next promotion hangs
@@ -22,9 +26,11 @@ type node struct {
 	behind    time.Duration // until then, a follower does not hear what Raft agreed on
 
 	// Durable state of the agent.
-	pledged  pgcluster.Stamp
-	led      uint64
-	followed uint64
+	pledged   pgcluster.Stamp
+	led       uint64
+	followed  uint64
+	restarted uint64 // number of the last restart order that was carried out
+	cloned    uint64 // number of the last clone that was asked for, and made or taken back
 
 	// What the agent forgets when xpd dies.
 	xpd       bool
@@ -35,11 +41,13 @@ type node struct {
 	done      bool
 	recloned  bool // for this order
 	refused   bool // the order was to lead twice in an epoch
+	held      bool // PostgreSQL died by itself: it stays down until the node is told again
 	recruited uint64
 	barrier   uint64
 	barrierAt pgcluster.LSN
 	trying    uint64 // epoch of the barrier under way
 	seq       uint64
+	last      pgcluster.Report // while PostgreSQL answered
 
 	detached uint64 // highest epoch that it ever reported to be recruited for
 
@@ -58,6 +66,7 @@ type node struct {
 type phaseKey struct {
 	op, epoch uint64
 	phase     failover.Phase
+	to        pgcluster.NodeID // whose turn it is to be restarted
 }
 
 // alive reports whether xpd runs.
@@ -80,7 +89,7 @@ func (n *node) forget() {
 	n.life++
 	n.accepted++
 	n.forgetPool()
-	n.order, n.busy, n.done, n.recloned, n.refused = pgcluster.Order{}, false, false, false, false
+	n.order, n.busy, n.done, n.recloned, n.refused, n.held = pgcluster.Order{}, false, false, false, false, false
 	n.recruited, n.barrier, n.barrierAt, n.trying, n.leading, n.saving = 0, 0, 0, 0, 0, false
 }
 
@@ -94,6 +103,7 @@ func (n *node) startXpd() {
 	n.view.Since = n.c.now
 	n.view.Reports = map[pgcluster.NodeID]failover.Observation{}
 	n.view.Streamed = map[pgcluster.NodeID]time.Duration{}
+	n.view.Opened = nil
 	n.phase = phaseKey{}
 }
 
@@ -130,12 +140,15 @@ func (n *node) killPostgres() {
 // loseData leaves the node without a data directory.
 func (n *node) loseData() {
 	n.c.logf("%s has no data directory", n.id)
+	if p := n.c.raft.state.Primary; p.Node == n.id && p.Access == failover.AccessOpen {
+		n.c.fail("I7: the data of %s is replaced while it is primary", n.id)
+	}
 	n.pg = postgres{proc: pgcluster.ProcessStopped, life: n.pg.life + 1}
 	n.led, n.followed = 0, 0
 }
 
 func (n *node) heartbeat() {
-	if n.pg.running() && !n.pg.standby && n.pg.stopping == 0 {
+	if n.pg.running() && !n.pg.standby && n.pg.stopping == 0 && !n.takesNoWAL() {
 		n.append(0)
 	}
 }
@@ -146,12 +159,13 @@ func (n *node) report() pgcluster.Report {
 	n.seq++
 	r := pgcluster.Report{
 		Node: n.id, Seq: n.seq, SystemID: p.systemID, Process: p.proc, Role: pgcluster.RoleNone,
-		Pledged: n.pledged, Led: n.led, Followed: n.followed,
+		Pledged: n.pledged, Led: n.led, Followed: n.followed, Restarted: n.restarted, Cloned: n.cloned,
 		Order: pgcluster.OrderStatus{
-			Kind: n.order.Kind, Stamp: n.order.Stamp, SyncSeq: n.order.SyncSeq, Upstream: n.order.Upstream,
-			Timeline: n.order.Lineage.Current(), Reclone: n.order.Reclone, Done: n.done,
+			Kind: n.order.Kind, Stamp: n.order.Stamp, Upstream: n.order.Upstream,
+			Timeline: n.order.Lineage.Current(), Reclone: n.order.Reclone, Clone: n.order.Clone, Done: n.done,
 		},
 	}
+	n.pending(&r)
 	if n.refused {
 		r.Order.Error = "led in this epoch already"
 	}
@@ -172,6 +186,9 @@ func (n *node) report() pgcluster.Report {
 	}
 	if p.running() {
 		r.SyncNames, r.Open = p.loaded.Names(), p.open
+		if p.loaded.Equal(n.order.Sync) && p.armed == (p.loaded.K > 0) {
+			r.Order.SyncSeq = n.order.SyncSeq
+		}
 		r.Barrier, r.BarrierAt = n.barrier, n.barrierAt
 		r.Replayed = p.end()
 	}
@@ -186,15 +203,16 @@ func (n *node) report() pgcluster.Report {
 		}
 		r.Senders = append(r.Senders, s)
 	}
+	n.evidence(&r)
 	return r
 }
 
 // publish sends a report to every observer; the network decides who gets it.
 func (n *node) publish() {
-	if !n.alive() {
+	if !n.alive() || !n.awake() {
 		return
 	}
-	r := n.report()
+	r := n.lastReport()
 	for _, o := range n.c.nodes {
 		d := n.c.between(time.Millisecond, 15*time.Millisecond)
 		if o == n {
@@ -206,9 +224,24 @@ func (n *node) publish() {
 	}
 }
 
+// lastReport is a report of now, or, if PostgreSQL does not answer, of when it did.
+func (n *node) lastReport() pgcluster.Report {
+	r := n.report()
+	if n.silent() && n.pg.running() && n.last.Process == pgcluster.ProcessRunning {
+		last := n.last
+		last.Seq, last.Pledged, last.Led, last.Followed, last.Order = r.Seq, r.Pledged, r.Led, r.Followed, r.Order
+		last.Order.SyncSeq = n.last.Order.SyncSeq
+		last.Recruited = r.Recruited
+		n.evidence(&last)
+		return last
+	}
+	n.last = r
+	return r
+}
+
 // observe takes a report in, unless it is older than what is known.
 func (n *node) observe(from *node, r pgcluster.Report) {
-	if !n.alive() || (from != n && !n.c.talk(from, n)) {
+	if !n.alive() || !n.awake() || (from != n && !n.c.talk(from, n)) {
 		return
 	}
 	if old, ok := n.view.Reports[r.Node]; ok && old.Report.Seq > r.Seq {

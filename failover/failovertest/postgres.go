@@ -30,15 +30,24 @@ type postgres struct {
 
 	proc      pgcluster.Process
 	life      int // changes with every start and end
+	started   time.Duration
 	promoting bool
 	stopping  time.Duration // when a fast shutdown began; 0 if none did
 
 	names    pgcluster.SyncSet // in the configuration file
 	loaded   pgcluster.SyncSet // by the postmaster, and so by new processes
+	armed    bool              // the checkpointer has told everybody that commits wait
+	reloads  int               // that the postmaster has passed on
 	open     uint64            // epoch that clients are let in for
 	locked   bool              // pools cannot log in: what a crash made visible is not proved yet
 	upstream pgcluster.NodeID
-	key      bool // the password for the upstream is there
+	key      bool   // the password for the upstream is there
+	slot     uint64 // epoch in the name of the slot to stream through
+
+	// Of the slots for others: whose epoch is in their names, and whether
+	// replication may log in. Slots stay when it may not, and so do those who hold one.
+	slots   uint64
+	serving bool
 
 	receiver *link
 	senders  []*link
@@ -86,7 +95,7 @@ func (n *node) append(commit uint64) pgcluster.LSN {
 // commit writes a record and calls released when PostgreSQL would return.
 func (n *node) commit(id uint64, released func()) {
 	lsn := n.append(id)
-	if n.pg.loaded.K == 0 {
+	if !n.pg.armed {
 		released()
 		return
 	}
@@ -129,15 +138,46 @@ func (n *node) reload(names pgcluster.SyncSet) {
 	n.c.logf("%s writes sync names %q", n.id, names.Names())
 	life := n.pg.life
 	n.c.after(n.reloadDelay(), func() {
-		if n.pg.life != life || !n.pg.alive() {
-			return
-		}
-		n.pg.loaded = n.pg.names
-		for _, l := range n.pg.senders {
-			n.c.after(n.reloadDelay(), func() { l.reload() })
-		}
-		n.publish()
+		n.loadNames(life)
 	})
+}
+
+// loadNames is the postmaster's reload. Everybody else hears of it at once and acts on
+// it later.
+func (n *node) loadNames(life int) {
+	switch {
+	case n.pg.life != life || !n.pg.alive():
+		return
+	case n.refuses(): // it is stopped
+		n.c.after(n.c.between(100*time.Millisecond, 200*time.Millisecond), func() { n.loadNames(life) })
+		return
+	}
+	n.pg.loaded = n.pg.names
+	n.pg.reloads++
+	n.c.after(n.reloadDelay(), func() { n.arm(life) })
+	for _, l := range n.pg.senders {
+		n.c.after(n.reloadDelay(), func() { l.reload() })
+	}
+	n.publish()
+}
+
+// arm is the checkpointer's part: backends ask it, and not the rule, whether to wait
+// at all. Those who wait already are let go when nobody has to any more.
+func (n *node) arm(life int) {
+	p := &n.pg
+	if p.life != life || !p.alive() {
+		return
+	}
+	p.armed = p.loaded.K > 0
+	n.publish()
+	if p.armed {
+		return
+	}
+	waiting := p.waiting
+	p.waiting = nil
+	for _, w := range waiting {
+		w.released()
+	}
 }
 
 func (n *node) reloadDelay() time.Duration {
@@ -153,7 +193,11 @@ func (n *node) start() {
 	p := &n.pg
 	p.proc, p.clean, p.promoting, p.stopping, p.open = pgcluster.ProcessStarting, false, false, 0, 0
 	p.life++
+	p.started = n.c.now
+	n.held = false
 	p.loaded, p.locked = p.names, !p.standby
+	p.armed = p.loaded.K > 0
+	p.serving = false // until the slots are those of the epoch
 	life := p.life
 	n.c.logf("%s starts PostgreSQL at %s, standby %t", n.id, p.position(), p.standby)
 	n.c.after(n.c.between(50*time.Millisecond, 600*time.Millisecond), func() {
@@ -162,7 +206,7 @@ func (n *node) start() {
 		}
 		if !p.standby {
 			p.proc = pgcluster.ProcessRunning
-			n.append(0)
+			n.append(0) // the disk is the start's problem
 			n.publish()
 			return
 		}
@@ -186,6 +230,7 @@ func (n *node) end(proc pgcluster.Process) {
 	}
 	p.proc, p.promoting, p.stopping, p.open, p.waiting = proc, false, 0, 0, nil
 	p.life++
+	n.held = proc == pgcluster.ProcessCrashed && (n.held || n.alive())
 	for _, l := range slices.Clone(p.senders) {
 		l.loseSender()
 	}
@@ -208,6 +253,10 @@ func (n *node) promote() {
 	}
 	n.c.after(d, func() {
 		if p.life != life || !p.standby || !p.promoting {
+			return
+		}
+		if n.takesNoWAL() {
+			n.promote()
 			return
 		}
 		if p.receiver != nil {

@@ -2,6 +2,7 @@ package failovertest
 
 import (
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/xpd-platform/xpd/failover"
@@ -19,13 +20,17 @@ type register struct {
 
 // canLead reports whether n reaches a majority.
 func (c *cluster) canLead(n *node) bool {
-	reached := 0
+	reached, voters := 0, 0
 	for _, o := range c.nodes {
-		if o == n || (o.alive() && c.talk(n, o)) {
+		if !o.voter {
+			continue
+		}
+		voters++
+		if o == n || (o.alive() && o.awake() && c.talk(n, o)) {
 			reached++
 		}
 	}
-	return n.alive() && reached > len(c.nodes)/2
+	return n.voter && n.alive() && n.awake() && reached > voters/2
 }
 
 // elections replaces a leader that has lost its majority, after a while.
@@ -80,12 +85,25 @@ func (n *node) apply() {
 	n.replica, n.index = n.c.raft.state, n.c.raft.index
 	n.retarget(old, n.replica.Primary)
 	n.trackPhase()
+	n.trackFailovers(old)
+}
+
+// trackFailovers remembers when this node saw failovers open a primary.
+func (n *node) trackFailovers(old failover.Primary) {
+	h := n.replica.History
+	if n.replica.Primary.Epoch <= old.Epoch || len(h) == 0 || h[len(h)-1].Kind != string(failover.KindFailover) {
+		return
+	}
+	n.view.Opened = append(slices.Clone(n.view.Opened), n.c.now)
+	if over := len(n.view.Opened) - 30; over > 0 {
+		n.view.Opened = n.view.Opened[over:]
+	}
 }
 
 func (n *node) trackPhase() {
 	var key phaseKey
 	if op := n.replica.Op; op != nil {
-		key = phaseKey{op.ID, op.Epoch, op.Phase}
+		key = phaseKey{op.ID, op.Epoch, op.Phase, op.To}
 	}
 	if key != n.phase {
 		n.phase, n.view.PhaseSince = key, n.c.now
@@ -95,7 +113,7 @@ func (n *node) trackPhase() {
 // hear applies what the leader has, unless n is far behind. A leader never is: its
 // barrier saw to that.
 func (n *node) hear(leader *node) {
-	if n.alive() && n.c.talk(leader, n) && (n.c.now >= n.behind || n.leading != 0) {
+	if n.alive() && n.awake() && n.c.talk(leader, n) && (n.c.now >= n.behind || n.leading != 0) {
 		n.apply()
 	}
 }
@@ -122,17 +140,23 @@ func (n *node) catchUp() {
 
 // tick is one round of the controller on a node that believes to lead.
 func (n *node) tick() {
-	if !n.alive() || n.leading == 0 || n.saving {
+	if !n.alive() || !n.awake() || n.leading == 0 || n.saving {
 		return
 	}
-	n.view.Now = n.c.now
-	n.view.Wall = time.Unix(0, 0).Add(n.c.now)
+	n.look()
 	next, orders := failover.Step(n.replica, n.view, n.c.policy)
+	n.c.checkLeftAlone(next, orders)
 	if unchanged(n.replica, next) {
 		n.send(orders, pgcluster.Stamp{Term: n.leading, Index: n.index})
 		return
 	}
 	n.save(next, orders)
+}
+
+// look brings the view up to this moment, by clocks that need not agree.
+func (n *node) look() {
+	n.view.Now = n.c.now
+	n.view.Wall = time.Unix(0, 0).Add(n.c.now + n.wallOff)
 }
 
 // unchanged compares two states. What only grows is compared by its length.
@@ -163,7 +187,7 @@ func (n *node) save(next failover.State, orders []pgcluster.Order) {
 
 func (n *node) commitState(base, term uint64, next failover.State) bool {
 	c := n.c
-	if c.raft.leader != n.i || c.raft.life != n.life || c.raft.term != term || !c.canLead(n) {
+	if !n.awake() || c.raft.leader != n.i || c.raft.life != n.life || c.raft.term != term || !c.canLead(n) {
 		return false
 	}
 	if c.raft.index != base {
@@ -204,22 +228,4 @@ func (n *node) sendOne(o pgcluster.Order, d time.Duration) {
 			to.accept(o)
 		}
 	})
-}
-
-// switchover is a person's request to whoever believes to lead.
-func (c *cluster) switchover() {
-	for _, n := range c.nodes {
-		if !n.alive() || n.leading == 0 || n.saving {
-			continue
-		}
-		n.view.Now = c.now
-		var to pgcluster.NodeID
-		if c.chance(2) {
-			to = c.any().id
-		}
-		if next, err := failover.Switchover(n.replica, n.view, c.policy, to, "asked for"); err == nil {
-			c.logf("switchover to %q asked of %s", to, n.id)
-			n.save(next, nil)
-		}
-	}
 }

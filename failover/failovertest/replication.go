@@ -12,6 +12,7 @@ import (
 type link struct {
 	c        *cluster
 	up, down *node
+	slot     uint64            // epoch in the name of the slot that the walsender holds
 	rule     pgcluster.SyncSet // as the walsender has loaded it
 
 	streaming bool
@@ -19,6 +20,7 @@ type link struct {
 	heard     time.Duration // when the walreceiver last got something
 	patience  time.Duration // how long either end bears silence
 	busy      bool          // a batch or its answer is under way
+	reloads   int           // of the postmaster that the walsender has acted on
 
 	senderGone, receiverGone bool
 }
@@ -30,7 +32,11 @@ func (l *link) reload() {
 	if l.senderGone {
 		return
 	}
-	l.rule = l.up.pg.loaded
+	if l.up.silent() {
+		l.c.after(l.c.between(100*time.Millisecond, 200*time.Millisecond), l.reload)
+		return
+	}
+	l.rule, l.reloads = l.up.pg.loaded, l.up.pg.reloads
 	l.up.release(l)
 }
 
@@ -51,17 +57,20 @@ func (n *node) connectLater() {
 func (n *node) connect() {
 	p := &n.pg
 	up := n.c.nodeOf(p.upstream)
-	if up == nil || up == n || !p.key || p.receiver != nil || !n.c.talk(n, up) {
+	if up == nil || up == n || !p.key || p.receiver != nil || !n.c.talk(n, up) || up.refuses() || n.silent() {
 		return
 	}
-	if !up.pg.running() || up.pg.stopping > 0 || up.pg.systemID != p.systemID || up.streamsFrom(n) || up.serves(n) {
+	if !up.pg.running() || up.pg.stopping > 0 || up.pg.systemID != p.systemID || up.streamsFrom(n) {
+		return
+	}
+	if !up.pg.serving || up.pg.slots != p.slot || !up.knows(n) || up.serves(n) {
 		return
 	}
 	p.newest = max(p.newest, up.pg.lineage.Current())
 	if !up.pg.lineage.Holds(p.position()) || p.end() > up.pg.end() {
 		return
 	}
-	l := &link{c: n.c, up: up, down: n, rule: up.pg.loaded, heard: n.c.now, patience: n.c.between(2*time.Second, 6*time.Second)}
+	l := &link{c: n.c, up: up, down: n, slot: p.slot, rule: up.pg.loaded, reloads: up.pg.reloads, heard: n.c.now, patience: n.c.between(2*time.Second, 6*time.Second)}
 	p.receiver = l
 	up.pg.senders = append(up.pg.senders, l)
 	n.c.logf("%s streams from %s at %s", n.id, up.id, p.position())
@@ -93,7 +102,7 @@ func (l *link) pump() {
 	}
 	l.busy = true
 	up := &l.up.pg
-	b := batch{wal: up.wal, lineage: up.lineage, epoch: l.up.led, cascaded: up.standby}
+	b := batch{wal: up.wal, lineage: up.lineage, epoch: l.up.led, cascaded: up.standby, reloads: up.reloads}
 	l.c.after(l.delay(), func() { l.arrive(b) })
 }
 
@@ -108,13 +117,14 @@ type batch struct {
 	lineage  pgcluster.Lineage
 	epoch    uint64
 	cascaded bool
+	reloads  int // that the walsender was told of when it sent this
 }
 
 func (l *link) arrive(b batch) {
 	switch {
 	case l.receiverGone:
 		return
-	case !l.c.reach(l.up, l.down):
+	case !l.c.reach(l.up, l.down) || l.up.silent() || l.down.takesNoWAL():
 		l.again(func() { l.arrive(b) })
 		return
 	}
@@ -133,7 +143,7 @@ func (l *link) arrive(b batch) {
 		}
 	}
 	flushed := p.end()
-	l.c.after(l.delay(), func() { l.answer(flushed) })
+	l.c.after(l.delay(), func() { l.answer(flushed, b.reloads) })
 }
 
 // adoptLineage takes over the history of the timeline that the WAL has come to.
@@ -145,15 +155,20 @@ func (n *node) adoptLineage(l pgcluster.Lineage) {
 	}
 }
 
-func (l *link) answer(flushed pgcluster.LSN) {
+// answer tells the walsender. It has come round since it sent, and then it reads the
+// configuration, if it was told to, before it reads what arrived.
+func (l *link) answer(flushed pgcluster.LSN, reloads int) {
 	switch {
 	case l.senderGone:
 		return
-	case !l.c.reach(l.down, l.up):
-		l.again(func() { l.answer(flushed) })
+	case !l.c.reach(l.down, l.up) || l.up.silent() || l.down.silent():
+		l.again(func() { l.answer(flushed, reloads) })
 		return
 	}
 	l.busy = false
+	if l.reloads < reloads {
+		l.rule, l.reloads = l.up.pg.loaded, l.up.pg.reloads
+	}
 	l.flushed = flushed
 	l.streaming = l.streaming || flushed+5 >= l.up.pg.end()
 	l.up.release(l)

@@ -1,15 +1,14 @@
 // Package httpapi serves the cluster over HTTP: its status and history to people
-// and monitors, switchovers, and the routes by which nodes talk to each other.
+// and monitors, what people change, and the routes by which nodes talk to each other.
 //
-// Any node answers any question from what it knows itself; only a switchover is
-// passed on to the leader, over one hop. The package decides nothing: status and
-// refusals come from package failover, and orders are judged by the agent.
+// Any node answers any question from what it knows itself; only a change is passed
+// on to the leader, over one hop. The package decides nothing: status and refusals
+// come from package failover, orders are judged by the agent, and who may ask what by
+// package access.
 package httpapi
 
 import (
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"log/slog"
 	"net"
 	"net/http"
@@ -18,6 +17,8 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/internal/access"
+	"github.com/xpd-platform/xpd/internal/problem"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
@@ -30,22 +31,36 @@ type Agent interface {
 	Changed(ctx context.Context, after uint64) pgcluster.Report
 }
 
-// Options is what the routes are made of. All fields are required.
+// Options is what the routes are made of. All fields are required but Transport and
+// Secure.
 type Options struct {
 	Self    pgcluster.NodeID
-	Members []pgcluster.Member
+	Members []pgcluster.Member // until some are agreed on
 	Policy  failover.Policy
 	Agent   Agent
-	// NodeToken is what the nodes know each other by. Without one the routes
-	// between nodes refuse everybody.
-	NodeToken string
-	Logger    *slog.Logger
+	Guard   *access.Guard
+	Logger  *slog.Logger
+
+	// Transport is how the leader is reached, as a node; nil: by plain http.
+	Transport http.RoundTripper
+	Secure    bool // https is spoken between nodes
 
 	State  func() (s failover.State, index uint64) // as applied on this node
 	View   func() failover.View
 	Leader func() pgcluster.NodeID // "" if unknown
-	// Switchover returns failover.ErrNotLeader on a node that does not lead.
-	Switchover func(ctx context.Context, to pgcluster.NodeID, reason string) (failover.Operation, error)
+	// Servers is the Raft group as this node knows it.
+	Servers func() []failover.Server
+	// Change replaces the agreed state by what f makes of it. It returns
+	// failover.ErrNotLeader on a node that does not lead.
+	Change func(ctx context.Context, f func(failover.State, failover.View) (failover.State, error)) (failover.State, error)
+	// Identify asks who answers at the address of m, a member or not.
+	Identify func(ctx context.Context, m pgcluster.Member) (pgcluster.Identity, error)
+	// Lost says for how long each node's PostgreSQL could not be connected to from here.
+	Lost func() map[pgcluster.NodeID]time.Duration
+	// RunningSettings asks this node's PostgreSQL what it runs with.
+	RunningSettings func(ctx context.Context) ([]pgcluster.RunningSetting, error)
+	Lease           Lease
+	Ready           func() error // why this node cannot serve requests now, or nil
 }
 
 const (
@@ -57,31 +72,91 @@ const (
 type server struct {
 	Options
 	leaderHTTP *http.Client
-	token      [sha256.Size]byte
+	scheme     string // of the other nodes' URLs
+	refusals   refusals
 }
 
 // New returns a function that adds the routes to a router.
-func New(o Options) func(chi.Router) {
-	s := &server{
-		Options: o,
-		leaderHTTP: &http.Client{Transport: &http.Transport{
+func New(o Options) func(chi.Router) { return newServer(o).routes }
+
+func newServer(o Options) *server {
+	if o.Transport == nil {
+		o.Transport = &http.Transport{
 			DialContext:     (&net.Dialer{Timeout: dialTimeout}).DialContext,
 			IdleConnTimeout: time.Minute,
-		}},
-		token: sha256.Sum256([]byte("Bearer " + o.NodeToken)),
+		}
 	}
-	return s.routes
+	s := &server{Options: o, scheme: "http://", leaderHTTP: &http.Client{Transport: o.Transport, CheckRedirect: stay}}
+	if o.Secure {
+		s.scheme = "https://"
+	}
+	return s
+}
+
+// stay follows no redirect: a leader makes none, and whoever does must not get the
+// tokens that are passed on.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// Health returns a function that adds the routes of New that load balancers ask. They
+// need no Guard.
+func Health(o Options) func(chi.Router) {
+	return func(r chi.Router) {
+		r.Use(bounded, problem.Limit(maxBody))
+		(&server{Options: o}).health(r)
+	}
 }
 
 // routes lists every route of this package.
 func (s *server) routes(r chi.Router) {
-	r.Use(bounded)
-	r.Get("/v1/cluster", s.handle(s.cluster))
-	r.Get("/v1/cluster/history", s.handle(s.history))
-	r.Post("/v1/cluster/switchover", s.handle(s.switchover))
+	r.Use(bounded, problem.Limit(maxBody))
+	r.Group(s.health)
+	r.With(s.Guard.Require(access.RoleDBA, access.RoleNode)).Get("/v1/cluster", s.handle(s.cluster))
+	r.Group(s.forPeople)
+	r.Group(s.forNodes)
+}
 
-	r.Get("/v1/node/report", s.handle(s.nodesOnly(s.report)))
-	r.Post("/v1/node/orders", s.handle(s.nodesOnly(s.order)))
+func (s *server) forPeople(r chi.Router) {
+	r.Use(s.Guard.Require(access.RoleDBA))
+	r.Get("/v1/cluster/plan", s.handle(s.plan))
+	r.Get("/v1/cluster/history", s.handle(s.history))
+	r.Get("/v1/node-view", s.handle(s.nodeView))
+	r.Get("/v1/node-settings", s.handle(s.nodeSettings))
+	r.Post("/v1/cluster/switchover", s.handle(changes(s, s.switchover)))
+	r.Post("/v1/cluster/failover", s.handle(changes(s, s.failover)))
+	r.Post("/v1/cluster/restart", s.handle(changes(s, s.restart)))
+	r.Post("/v1/cluster/pause", s.handle(changes(s, s.pause)))
+	r.Post("/v1/cluster/resume", s.handle(changes(s, s.resume)))
+	r.Get("/v1/cluster/settings", s.handle(s.settings))
+	r.Patch("/v1/cluster/settings", s.handle(changes(s, s.changeSettings)))
+	r.Post("/v1/cluster/members", s.handle(changes(s, s.addMember)))
+	r.Patch("/v1/cluster/members/{id}", s.handle(changes(s, s.changeMember)))
+	r.Delete("/v1/cluster/members/{id}", s.handle(changes(s, s.removeMember)))
+	r.Post("/v1/cluster/members/{id}/maintenance", s.handle(changes(s, s.beginMaintenance)))
+	r.Delete("/v1/cluster/members/{id}/maintenance", s.handle(changes(s, s.endMaintenance)))
+	r.Post("/v1/cluster/members/{id}/fence", s.handle(changes(s, s.fence)))
+	r.Delete("/v1/cluster/members/{id}/fence", s.handle(changes(s, s.unfence)))
+	r.Get("/v1/cluster/members/{id}/reclone", s.handle(s.planReclone))
+	r.Post("/v1/cluster/members/{id}/reclone", s.handle(changes(s, s.reclone)))
+	r.Delete("/v1/cluster/members/{id}/reclone", s.handle(changes(s, s.cancelReclone)))
+	r.Get("/v1/cluster/audit", s.handle(s.audit))
+}
+
+func (s *server) forNodes(r chi.Router) {
+	r.With(s.Guard.Identity).Get("/v1/node/identity", s.handle(s.identity))
+	r = r.With(s.Guard.Nodes)
+	r.Get("/v1/node/report", s.handle(s.report))
+	r.Post("/v1/node/orders", s.handle(s.order))
+	r.Post("/v1/node/lease", s.handle(s.lease))
+	r.Post("/v1/node/confirm", s.handle(s.confirm))
+}
+
+// health are the routes that everybody may ask.
+func (s *server) health(r chi.Router) {
+	r.Get("/live", s.fit(s.live))
+	r.Get("/ready", s.fit(s.ready))
+	r.Get("/primary", s.fit(s.isPrimary))
+	r.Get("/replica", s.fit(s.isReplica))
+	r.Get("/sync", s.fit(s.isSync))
 }
 
 // bounded ends a request's context after a while.
@@ -91,17 +166,4 @@ func bounded(next http.Handler) http.Handler {
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
-}
-
-// nodesOnly lets requests through that carry the token of the nodes.
-func (s *server) nodesOnly(h handler) handler {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		// Hashed, so that the comparison takes the same time for every length.
-		got := sha256.Sum256([]byte(r.Header.Get("Authorization")))
-		if s.NodeToken == "" || subtle.ConstantTimeCompare(got[:], s.token[:]) != 1 {
-			w.Header().Set("WWW-Authenticate", "Bearer")
-			return kindUnauthorized.problem("this route is for the cluster's nodes")
-		}
-		return h(w, r)
-	}
 }

@@ -19,10 +19,12 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/failover/httpapi"
+	"github.com/xpd-platform/xpd/internal/access"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
@@ -83,30 +85,35 @@ type cluster struct {
 	agents  map[pgcluster.NodeID]*agent
 	servers map[pgcluster.NodeID]*httptest.Server
 
-	mu      sync.Mutex
-	leader  pgcluster.NodeID // as everybody believes
-	leads   pgcluster.NodeID // in truth
-	state   failover.State
-	asked   []pgcluster.NodeID // nodes whose Switchover was called
-	failing error
+	mu       sync.Mutex
+	leader   pgcluster.NodeID // as everybody believes
+	leads    pgcluster.NodeID // in truth
+	state    failover.State
+	asked    []pgcluster.NodeID // nodes whose Change was called
+	failing  error
+	newcomer pgcluster.Identity // answers at every address
+	raft     []failover.Server  // beside n1 and n3
+	left     time.Duration      // of every lease
+	see      func(*failover.View)
 }
 
 func newCluster(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{
 		agents: map[pgcluster.NodeID]*agent{}, servers: map[pgcluster.NodeID]*httptest.Server{},
-		leader: "n2", leads: "n2",
+		leader: "n2", leads: "n2", left: time.Second,
 	}
 	for _, id := range []pgcluster.NodeID{"n1", "n2", "n3"} {
 		srv := httptest.NewUnstartedServer(nil)
 		c.servers[id] = srv
 		port := srv.Listener.Addr().(*net.TCPAddr).Port
-		c.members = append(c.members, pgcluster.Member{ID: id, Host: "127.0.0.1", HTTPPort: port, RaftPort: 1, PGPort: 5432})
-		c.agents[id] = &agent{report: pgcluster.Report{Node: id, Seq: 1}, changed: make(chan struct{})}
+		c.members = append(c.members, pgcluster.Member{ID: id, Host: "127.0.0.1", HTTPPort: port, RaftPort: 1 + len(c.members), PGPort: 5432 + len(c.members)})
+		c.agents[id] = &agent{report: pgcluster.Report{Node: id, Seq: 1, Role: pgcluster.RoleStandby}, changed: make(chan struct{})}
 	}
 	c.state = failover.State{
 		Members: c.members, SystemID: "sys",
 		Primary: failover.Primary{Node: "n1", Epoch: 4, Access: failover.AccessOpen},
+		Epochs:  []failover.Epoch{{Epoch: 4, Node: "n1", Timeline: 1}},
 		Sync:    failover.Sync{Durable: pgcluster.SyncSet{Members: []pgcluster.NodeID{"n2", "n3"}, K: 1}},
 	}
 	for i := range 80 {
@@ -125,25 +132,66 @@ func newCluster(t *testing.T) *cluster {
 func (c *cluster) routes(self pgcluster.NodeID) func(chi.Router) {
 	return httpapi.New(httpapi.Options{
 		Self: self, Members: c.members, Policy: failover.DefaultPolicy(), Agent: c.agents[self],
-		NodeToken: token, Logger: slog.New(slog.DiscardHandler),
+		Guard: guard(access.Options{NodeToken: token}), Logger: slog.New(slog.DiscardHandler),
 		State:  func() (failover.State, uint64) { return c.state, 9 },
 		View:   c.view,
 		Leader: func() pgcluster.NodeID { c.mu.Lock(); defer c.mu.Unlock(); return c.leader },
-		Switchover: func(_ context.Context, to pgcluster.NodeID, reason string) (failover.Operation, error) {
+		Lost: func() map[pgcluster.NodeID]time.Duration {
+			return map[pgcluster.NodeID]time.Duration{"n1": 0, "n2": 0, "n3": 7 * time.Second}
+		},
+		Lease: nodeLease{c, self},
+		Ready: func() error { c.mu.Lock(); defer c.mu.Unlock(); return c.failing },
+		Servers: func() []failover.Server {
+			return append([]failover.Server{{ID: "n1", Voter: true}, {ID: "n3"}}, c.raft...)
+		},
+		Change: func(_ context.Context, f func(failover.State, failover.View) (failover.State, error)) (failover.State, error) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.asked = append(c.asked, self)
 			switch {
 			case self != c.leads:
-				return failover.Operation{}, failover.ErrNotLeader
+				return failover.State{}, failover.ErrNotLeader
 			case c.failing != nil:
-				return failover.Operation{}, c.failing
-			case to == "n1":
-				return failover.Operation{}, &failover.RefusedError{Reason: "n1 is primary already"}
+				return failover.State{}, c.failing
 			}
-			return failover.Operation{ID: 5, Kind: failover.KindSwitchover, To: to, Reason: reason}, nil
+			next, err := f(c.state, c.healthy())
+			if err == nil && next.Op == nil {
+				c.state = next
+			}
+			return next, err
+		},
+		Identify: func(context.Context, pgcluster.Member) (pgcluster.Identity, error) {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.newcomer.Node == "" {
+				return pgcluster.Identity{}, errors.New("connection refused")
+			}
+			return c.newcomer, nil
 		},
 	})
+}
+
+// guard returns a Guard that logs nothing.
+func guard(o access.Options) *access.Guard {
+	o.Logger, o.Registry = slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+	return access.New(o)
+}
+
+// healthy is what a leader knows when n1 streams to n2 and n3.
+func (c *cluster) healthy() failover.View {
+	v := failover.View{
+		Now: time.Hour, Wall: time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC), Reports: map[pgcluster.NodeID]failover.Observation{},
+	}
+	primary := pgcluster.Report{Node: "n1", Process: pgcluster.ProcessRunning, Role: pgcluster.RolePrimary, Open: 4}
+	for _, id := range []pgcluster.NodeID{"n2", "n3"} {
+		primary.Senders = append(primary.Senders, pgcluster.Sender{Node: id, Streaming: true, SyncPriority: 1})
+		v.Reports[id] = failover.Observation{At: v.Now, Report: pgcluster.Report{
+			Node: id, Process: pgcluster.ProcessRunning, Role: pgcluster.RoleStandby, Followed: 4,
+			Receiver: pgcluster.Receiver{Upstream: "n1", Streaming: true},
+		}}
+	}
+	v.Reports["n1"] = failover.Observation{At: v.Now, Report: primary}
+	return v
 }
 
 // view has heard of n1 and n2 just now and of n3 too long ago.
@@ -153,6 +201,11 @@ func (c *cluster) view() failover.View {
 		v.Reports[m.ID] = failover.Observation{Report: pgcluster.Report{Node: m.ID, Process: pgcluster.ProcessRunning}, At: v.Now}
 	}
 	v.Reports["n3"] = failover.Observation{Report: pgcluster.Report{Node: "n3"}, At: v.Now - time.Minute}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.see != nil {
+		c.see(&v)
+	}
 	return v
 }
 
@@ -175,15 +228,22 @@ func TestCluster(t *testing.T) {
 	tests := []struct {
 		name      string
 		leader    pgcluster.NodeID
+		open      uint64 // epoch of n1
 		confirmed bool
 	}{
-		{"the leader is there", "n2", true},
-		{"the leader was not heard for long", "n3", false},
-		{"no leader is known", "", false},
+		{"the leader is there", "n2", c.state.Primary.Epoch, true},
+		{"the leader was not heard for long", "n3", 0, false},
+		{"no leader is known", "", 0, false},
+		{"an epoch is open of which this node does not know", "n2", c.state.Primary.Epoch + 1, false},
 	}
 	for _, tt := range tests {
 		c.mu.Lock()
 		c.leader = tt.leader
+		c.see = func(v *failover.View) {
+			o := v.Reports["n1"]
+			o.Report.Open = tt.open
+			v.Reports["n1"] = o
+		}
 		c.mu.Unlock()
 		got, err := c.client(t, "n3").Cluster(t.Context())
 		if err != nil {
@@ -195,44 +255,22 @@ func TestCluster(t *testing.T) {
 		if got.Leader != tt.leader || got.SeenBy != "n3" || got.Confirmed != tt.confirmed {
 			t.Errorf("%s: leader %q, seen by %q, confirmed %v", tt.name, got.Leader, got.SeenBy, got.Confirmed)
 		}
-		if want := (client.ClusterMember{ID: "n1", HTTP: c.members[0].HTTPAddr(), Postgres: "127.0.0.1:5432"}); len(got.Members) != 3 || got.Members[0] != want {
+		if want := (client.ClusterMember{ID: "n1", HTTP: c.members[0].HTTPAddr(), Postgres: c.members[0].PGAddr(), Raft: c.members[0].RaftAddr(), Voter: true}); len(got.Members) != 3 || got.Members[0] != want {
 			t.Errorf("%s: members = %+v, want %+v first", tt.name, got.Members, want)
 		}
-	}
-}
-
-func TestHistory(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
-	cl := c.client(t, "n1")
-	got, err := cl.ClusterHistory(t.Context(), 3)
-	if err != nil {
-		t.Fatalf("ClusterHistory() = %v", err)
-	}
-	var epochs []uint64
-	for _, e := range got {
-		epochs = append(epochs, e.Epoch)
-	}
-	if want := []uint64{77, 78, 79}; !slices.Equal(epochs, want) {
-		t.Errorf("epochs = %v, want the last three, %v", epochs, want)
-	}
-	_, err = cl.ClusterHistory(t.Context(), 0)
-	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != http.StatusUnprocessableEntity || p.Field != "limit" {
-		t.Errorf("ClusterHistory(0) = %v, want a problem with limit", err)
 	}
 }
 
 func TestSwitchover_isPassedOnToTheLeader(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
-	want := failover.Operation{ID: 5, Kind: failover.KindSwitchover, To: "n3", Reason: "maintenance"}
 	for _, id := range []pgcluster.NodeID{"n1", "n2", "n3"} {
 		got, err := c.client(t, id).Switchover(t.Context(), "n3", "maintenance")
 		if err != nil {
 			t.Fatalf("Switchover() at %s = %v", id, err)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("Switchover() at %s (-want +got):\n%s", id, diff)
+		if got.Kind != failover.KindSwitchover || got.To != "n3" || got.Reason != "maintenance" {
+			t.Errorf("Switchover() at %s = %+v", id, got)
 		}
 	}
 	if !slices.Equal(c.asked, []pgcluster.NodeID{"n2", "n2", "n2"}) {
@@ -301,90 +339,6 @@ func TestSwitchover_clientKnowsWhatMayHaveBeenDone(t *testing.T) {
 	}
 	if len(c.asked) != 1 {
 		t.Errorf("an uncertain switchover was asked for %d times, want once", len(c.asked))
-	}
-}
-
-func TestNodes_longPoll(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
-	n := client.NewNodeClient(c.members, token)
-	r, err := n.Report(t.Context(), "n1", 0, time.Second)
-	if err != nil || r.Node != "n1" || r.Seq != 1 {
-		t.Fatalf("Report() = %+v, %v", r, err)
-	}
-	if r, err = n.Report(t.Context(), "n1", 1, 10*time.Millisecond); err != nil || r.Seq != 1 {
-		t.Errorf("Report() without news = %+v, %v, want the old one after a while", r, err)
-	}
-	go c.agents["n1"].bump()
-	if r, err = n.Report(t.Context(), "n1", 1, time.Second); err != nil || r.Seq != 2 {
-		t.Errorf("Report() = %+v, %v, want the new one", r, err)
-	}
-}
-
-func TestNodes_orders(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
-	n := client.NewNodeClient(c.members, token)
-	o := pgcluster.Order{
-		Node: "n1", Kind: pgcluster.OrderLead, Stamp: pgcluster.Stamp{Epoch: 4, Term: 2, Index: 9}, SystemID: "sys",
-		Sync: pgcluster.SyncSet{Members: []pgcluster.NodeID{"n2"}, K: 1}, Barrier: true,
-	}
-	if err := n.Order(t.Context(), o); err != nil {
-		t.Fatalf("Order() = %v", err)
-	}
-	if diff := cmp.Diff([]pgcluster.Order{o}, c.agents["n1"].orders); diff != "" {
-		t.Errorf("orders (-sent +received):\n%s", diff)
-	}
-	old := o
-	old.Stamp.Term = 1
-	if err := n.Order(t.Context(), old); !errors.Is(err, pgcluster.ErrStaleOrder) {
-		t.Errorf("Order() with an old stamp = %v, want ErrStaleOrder", err)
-	}
-	foreign := o
-	foreign.SystemID = "another"
-	if err := n.Order(t.Context(), foreign); !errors.Is(err, pgcluster.ErrWrongSystem) {
-		t.Errorf("Order() of another cluster = %v, want ErrWrongSystem", err)
-	}
-	refused := o
-	refused.Kind = pgcluster.OrderInit
-	if err := n.Order(t.Context(), refused); err == nil || !strings.Contains(err.Error(), "there is a data directory") {
-		t.Errorf("Order() = %v, want the agent's reason", err)
-	}
-}
-
-// A node at the address of another is told from it.
-func TestNodes_wrongAddress(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
-	swapped := slices.Clone(c.members)
-	swapped[0].ID, swapped[1].ID = "n2", "n1"
-	n := client.NewNodeClient(swapped, token)
-	if _, err := n.Report(t.Context(), "n1", 0, 0); err == nil {
-		t.Error("Report() of another node = nil, want an error")
-	}
-	err := n.Order(t.Context(), pgcluster.Order{Node: "n1", Kind: pgcluster.OrderStop})
-	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Field != "node" {
-		t.Errorf("Order() to another node = %v, want a problem with node", err)
-	}
-}
-
-func TestNodes_needTheToken(t *testing.T) {
-	t.Parallel()
-	c := newCluster(t)
-	for _, auth := range []string{"", "Bearer", "Bearer ", "Bearer wrong", "Basic " + token, token} {
-		if got := post(t, c.servers["n1"].URL+"/v1/node/orders", auth, `{"node":"n1"}`).StatusCode; got != http.StatusUnauthorized {
-			t.Errorf("Authorization %q: status %d, want 401", auth, got)
-		}
-	}
-	r := chi.NewRouter()
-	r.Group(httpapi.New(httpapi.Options{Self: "n1", Agent: c.agents["n1"], Logger: slog.New(slog.DiscardHandler)}))
-	srv := httptest.NewServer(r)
-	defer srv.Close()
-	if got := post(t, srv.URL+"/v1/node/orders", "Bearer ", `{"node":"n1"}`).StatusCode; got != http.StatusUnauthorized {
-		t.Errorf("no token is configured: status %d, want 401", got)
-	}
-	if len(c.agents["n1"].orders) != 0 {
-		t.Error("an order got through")
 	}
 }
 

@@ -29,6 +29,27 @@ func (s *server) report(w http.ResponseWriter, r *http.Request) error {
 	return problem.WriteJSON(w, http.StatusOK, s.Agent.Changed(ctx, after))
 }
 
+// identity says who this node is, also to a cluster that it does not belong to yet.
+func (s *server) identity(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := context.WithTimeout(r.Context(), maxWait)
+	defer cancel()
+	report := s.Agent.Changed(ctx, 0)
+	for report.Role == "" && ctx.Err() == nil { // it has not looked at its data directory yet
+		report = s.Agent.Changed(ctx, report.Seq)
+	}
+	if report.Role == "" {
+		return kindUnavailable.problem("the agent has not looked at its data directory yet")
+	}
+	st, index := s.State()
+	who := pgcluster.Identity{
+		Node: s.Self, SystemID: report.SystemID, Role: report.Role, Cluster: st.SystemID, Applied: index,
+	}
+	for _, m := range st.Members {
+		who.Members = append(who.Members, m.ID)
+	}
+	return problem.WriteJSON(w, http.StatusOK, who)
+}
+
 func (s *server) order(w http.ResponseWriter, r *http.Request) error {
 	var o pgcluster.Order
 	// Unknown fields are refused: an order half understood is not carried out.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/xpd-platform/xpd/internal/access"
 	"github.com/xpd-platform/xpd/internal/problem"
 )
 
@@ -15,8 +16,9 @@ func TestOpenAPI_namesEveryProblem(t *testing.T) {
 	want := []string{
 		problem.BadJSON().URI(), problem.UnknownField().URI(), problem.TooLarge().URI(),
 		problem.MediaType().URI(), problem.Invalid().URI(), problem.Internal().URI(),
+		access.Unauthorized().URI(), access.Forbidden().URI(), access.TooManyFailures().URI(),
 	}
-	for k := kindUnauthorized; k < kindEnd; k++ {
+	for k := kindRefused; k < kindEnd; k++ {
 		want = append(want, k.describe().URI())
 	}
 	var doc struct {

@@ -15,8 +15,7 @@ import (
 type kind uint8
 
 const (
-	kindUnauthorized kind = iota + 1
-	kindRefused
+	kindRefused kind = iota + 1
 	kindStaleOrder
 	kindWrongSystem
 	kindOrderFailed
@@ -29,8 +28,6 @@ const (
 func (k kind) describe() problem.Kind {
 	var d problem.Kind
 	switch k {
-	case kindUnauthorized:
-		d.Slug, d.Title, d.Status = "unauthorized", "The request does not show that it may do this", http.StatusUnauthorized
 	case kindRefused:
 		d.Slug, d.Title, d.Status = "refused", "The state of the cluster forbids it", http.StatusConflict
 	case kindStaleOrder:

@@ -7,6 +7,7 @@
 // overwrite a newer one, whoever leads. Heartbeats and positions of PostgreSQL
 // never enter the log.
 //
-// The set of voters is fixed: the members given to Open, identical on all nodes.
-// The package decides nothing about PostgreSQL and knows no rules of failover.
+// The first voters are the members given to Open, identical on all of them. Later
+// the leader adds and removes servers one by one (ChangeGroup), as package failover
+// decides. The package decides nothing about PostgreSQL and knows no rules of failover.
 package raftstore

@@ -2,8 +2,11 @@ package raftstore
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -18,11 +21,80 @@ type command struct {
 	Kind  commandKind    `json:"kind"`
 	Base  uint64         `json:"base"` // index of the state that the proposer decided on
 	State failover.State `json:"state"`
+
+	// What State leaves out, with kindSaveChange: a state remembers far more than
+	// one change of it adds.
+	History change[failover.Event]      `json:"history,omitzero"`
+	Epochs  change[failover.Epoch]      `json:"epochs,omitzero"`
+	Audit   change[failover.AuditEntry] `json:"audit,omitzero"`
 }
 
 type commandKind uint8
 
-const kindSaveState commandKind = 1
+const (
+	kindSaveState  commandKind = 1 // State is all of it; not written any more
+	kindSaveChange commandKind = 2
+)
+
+// change is what became of a list that forgets its oldest elements and is added to
+// at its end.
+type change[T any] struct {
+	Drop int `json:"drop,omitempty"`
+	Keep int `json:"keep,omitempty"`
+	Add  []T `json:"add,omitempty"`
+}
+
+// changeOf returns the change from was to is.
+func changeOf[T any](was, is []T) change[T] {
+	c := change[T]{Drop: len(was)}
+	if len(is) > 0 {
+		if i := slices.IndexFunc(was, func(e T) bool { return reflect.DeepEqual(e, is[0]) }); i >= 0 {
+			c.Drop = i
+		}
+	}
+	for c.Drop+c.Keep < len(was) && c.Keep < len(is) && reflect.DeepEqual(was[c.Drop+c.Keep], is[c.Keep]) {
+		c.Keep++
+	}
+	c.Add = is[c.Keep:]
+	return c
+}
+
+// of returns the list that was has become. It shares nothing with was.
+func (c change[T]) of(was []T) ([]T, error) {
+	if c.Drop < 0 || c.Keep < 0 || c.Drop+c.Keep > len(was) {
+		return nil, fmt.Errorf("keeps %d elements from %d on of %d", c.Keep, c.Drop, len(was))
+	}
+	if c.Keep+len(c.Add) == 0 {
+		return nil, nil
+	}
+	return slices.Concat(was[c.Drop:c.Drop+c.Keep], c.Add), nil
+}
+
+// newCommand returns the entry that makes st the state that follows base.
+func newCommand(base versioned, st failover.State) command {
+	c := command{
+		Kind: kindSaveChange, Base: base.Index,
+		History: changeOf(base.State.History, st.History),
+		Epochs:  changeOf(base.State.Epochs, st.Epochs),
+		Audit:   changeOf(base.State.Audit, st.Audit),
+	}
+	st.History, st.Epochs, st.Audit = nil, nil, nil
+	c.State = st
+	return c
+}
+
+// complete returns c.State with what it leaves out, given the state it is based on.
+func (c command) complete(base failover.State) (failover.State, error) {
+	st := c.State
+	if c.Kind == kindSaveState {
+		return st, nil
+	}
+	var errs [3]error
+	st.History, errs[0] = c.History.of(base.History)
+	st.Epochs, errs[1] = c.Epochs.of(base.Epochs)
+	st.Audit, errs[2] = c.Audit.of(base.Audit)
+	return st, errors.Join(errs[:]...)
+}
 
 // versioned is a state and the log index that wrote it. Its state is shared
 // between readers and never changed in place.
@@ -48,7 +120,7 @@ func (f *fsm) Apply(l *raft.Log) any {
 		panic(fmt.Sprintf("raftstore: entry %d: %v", l.Index, err))
 	}
 	switch c.Kind {
-	case kindSaveState:
+	case kindSaveState, kindSaveChange:
 		return f.saveState(l.Index, c)
 	default:
 		panic(fmt.Sprintf("raftstore: entry %d: unknown kind %d", l.Index, c.Kind))
@@ -63,7 +135,11 @@ func (f *fsm) saveState(index uint64, c command) any {
 	if c.Base != f.cur.Index {
 		return failover.ErrStale
 	}
-	f.set(versioned{Index: index, State: c.State})
+	st, err := c.complete(f.cur.State)
+	if err != nil {
+		panic(fmt.Sprintf("raftstore: entry %d: %v", index, err))
+	}
+	f.set(versioned{Index: index, State: st})
 	return nil
 }
 

@@ -14,12 +14,16 @@ import (
 type patient struct {
 	*raft.NetworkTransport
 	gates *gates
+	disk  *disk // a leader that cannot store is not heard
 }
 
 // AppendEntries implements raft.Transport.
 func (p patient) AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	if !isHeartbeat(args) {
 		p.gates.await(id, args.Term)
+	}
+	if p.disk.stalled() {
+		return errStalled
 	}
 	err := p.NetworkTransport.AppendEntries(id, target, args, resp)
 	p.gates.note(id, args.Term, err == nil)
@@ -37,6 +41,7 @@ type gates struct {
 
 	mu   sync.Mutex
 	away map[raft.ServerID]gate
+	gone map[raft.ServerID]bool // removed, and not heard since: nobody is held back
 }
 
 // gate is closed while a peer is away, in the latest term that noticed.
@@ -46,7 +51,7 @@ type gate struct {
 }
 
 func newGates() *gates {
-	return &gates{done: make(chan struct{}), away: map[raft.ServerID]gate{}}
+	return &gates{done: make(chan struct{}), away: map[raft.ServerID]gate{}, gone: map[raft.ServerID]bool{}}
 }
 
 // await returns when peer id is there, when this node replicates to it in a later
@@ -74,12 +79,28 @@ func (g *gates) note(id raft.ServerID, term uint64, there bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	at, away := g.away[id]
+	if there {
+		delete(g.gone, id)
+	}
 	switch {
 	case there && away:
 		close(at.open)
 		delete(g.away, id)
-	case !there && !away:
+	case !there && !away && !g.gone[id]:
 		g.away[id] = gate{term: term, open: make(chan struct{})}
+	}
+}
+
+// forget lets through who waits for peer id, which is a peer no more, and holds nobody
+// back again until it answers: Raft makes one more attempt at who was removed before it
+// gives up, and goes on sending heartbeats until that has ended.
+func (g *gates) forget(id raft.ServerID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.gone[id] = true
+	if at, away := g.away[id]; away {
+		close(at.open)
+		delete(g.away, id)
 	}
 }
 

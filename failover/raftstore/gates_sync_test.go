@@ -46,3 +46,48 @@ func TestGates(t *testing.T) {
 		expect("everybody is released", "last", true)
 	})
 }
+
+// Who was removed while it is away holds nobody back: neither who waits for it at that
+// moment nor the attempts that Raft makes afterwards.
+func TestGates_forget(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGates()
+		const id, term = "n2", 1
+		g.note(id, term, false)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			g.await(id, term)       // held back
+			g.note(id, term, false) // the attempt failed
+			g.await(id, term)       // the last one, at a peer that is none
+		}()
+		synctest.Wait()
+		select {
+		case <-ended:
+			t.Fatal("replication to a peer that is away was not held back")
+		default:
+		}
+		g.forget(id)
+		synctest.Wait()
+		select {
+		case <-ended:
+		default:
+			g.release()
+			t.Fatal("replication to a peer that was removed is held back")
+		}
+
+		// Added again, and there, it is a peer like any other.
+		g.note(id, term, true)
+		g.note(id, term, false)
+		held := make(chan struct{})
+		go func() { defer close(held); g.await(id, term) }()
+		synctest.Wait()
+		select {
+		case <-held:
+			t.Error("replication to a peer that was added again is not held back")
+		default:
+		}
+		g.release()
+	})
+}

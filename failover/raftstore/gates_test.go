@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"errors"
 	"net"
 	"testing"
 	"time"
@@ -16,7 +17,7 @@ func TestPatient(t *testing.T) {
 	peer := raft.ServerAddress(l.Addr().String())
 	_ = l.Close() // nobody is there now
 
-	p := patient{gates: newGates(), NetworkTransport: serve(listen(t, "127.0.0.1:0"))}
+	p := patient{gates: newGates(), disk: newDisk(), NetworkTransport: serve(listen(t, "127.0.0.1:0"))}
 	defer p.Close()
 	append1 := func(a raft.AppendEntriesRequest) error {
 		a.RPCHeader = raft.RPCHeader{ProtocolVersion: 3, ID: []byte("n1"), Addr: []byte("here")}
@@ -69,7 +70,42 @@ func listen(t *testing.T, addr string) net.Listener {
 }
 
 func serve(l net.Listener) *raft.NetworkTransport {
-	return raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: stream{l, memberAddr(l.Addr().String())}, MaxPool: 1, Timeout: time.Second, Logger: hclog.NewNullLogger(),
-	})
+	return newTransport(newStream(l, l.Addr().String(), nil, nil), hclog.NewNullLogger())
+}
+
+// Replication in a pipeline can wait for ever, see newTransport.
+func TestTransport_hasNoPipeline(t *testing.T) {
+	t.Parallel()
+	l := listen(t, "127.0.0.1:0")
+	p := patient{gates: newGates(), disk: newDisk(), NetworkTransport: serve(l)}
+	defer p.Close()
+	pipeline, err := p.AppendEntriesPipeline("n2", raft.ServerAddress(l.Addr().String()))
+	if !errors.Is(err, raft.ErrPipelineReplicationNotSupported) {
+		t.Errorf("AppendEntriesPipeline() = %v, %v; want %v", pipeline, err, raft.ErrPipelineReplicationNotSupported)
+	}
+}
+
+// A peer that keeps its connection must not keep a goroutine here.
+func TestTransport_closesWhatOthersOpened(t *testing.T) {
+	t.Parallel()
+	l := listen(t, "127.0.0.1:0")
+	s := newStream(l, l.Addr().String(), nil, nil)
+	peer, err := new(net.Dialer).DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer peer.Close()
+	accepted, err := s.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := accepted.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read of an accepted connection after Close = %v, want %v", err, net.ErrClosed)
+	}
+	if _, err := s.Dial(raft.ServerAddress(l.Addr().String()), time.Second); err == nil {
+		t.Error("Dial() after Close succeeded")
+	}
 }

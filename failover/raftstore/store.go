@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -22,12 +23,14 @@ import (
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
-// Options says where a node's Raft lives. All fields are required.
+// Options says where a node's Raft lives. All fields but Join and TLS are required.
 type Options struct {
 	Node       pgcluster.NodeID
-	Members    []pgcluster.Member // the voters; the same on every node, for good
+	Members    []pgcluster.Member // the first voters, the same on each of them; of no interest later
+	Join       bool               // be no voter at first, but wait to be added to a group
 	Dir        string             // made if it is missing
 	ListenAddr string             // the others reach it as the member's RaftAddr
+	TLS        *TLS               // nil: whoever reaches ListenAddr is believed to be a node
 	Logger     *slog.Logger
 	Registry   prometheus.Registerer
 }
@@ -54,11 +57,13 @@ const (
 // Store is this node's part of the Raft group. Its methods may be called by
 // several goroutines at once.
 type Store struct {
-	raft    *raft.Raft
-	fsm     *fsm
-	addrs   map[pgcluster.NodeID]raft.ServerAddress
-	release func()
-	close   func() error
+	raft  *raft.Raft
+	fsm   *fsm
+	gates *gates
+	fresh bool
+	close func() error
+
+	barrier atomic.Uint64 // term of the last Barrier that was passed
 }
 
 // Open starts this node's Raft, on a folder that no other process has open. Raft
@@ -86,7 +91,8 @@ func Open(o Options) (_ *Store, err error) {
 		return nil, fmt.Errorf("open Raft log (is another xpd running on %s?): %w", o.Dir, err)
 	}
 	opened.add(db.Close)
-	cache, err := raft.NewLogCache(cachedEntries, db)
+	logs := watched{db, newDisk()}
+	cache, err := raft.NewLogCache(cachedEntries, logs)
 	if err != nil {
 		return nil, fmt.Errorf("cache Raft log: %w", err)
 	}
@@ -98,14 +104,13 @@ func Open(o Options) (_ *Store, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for Raft: %w", err)
 	}
-	trans := patient{gates: newGates(), NetworkTransport: raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
-		Stream: stream{l, memberAddr(self)}, MaxPool: connsPerPeer, Timeout: rpcTimeout, Logger: logger,
-	})}
+	trans := patient{gates: newGates(), disk: logs.disk, NetworkTransport: newTransport(newStream(l, string(self), o.TLS, o.Logger), logger)}
 	opened.add(trans.Close)
 	opened.add(func() error { trans.CloseStreams(); return nil }) // Close keeps idle ones open
 
 	rc := raftConfig(o.Node, logger)
-	if err := bootstrap(rc, conf, cache, db, snaps, trans); err != nil {
+	fresh, err := o.bootstrap(rc, conf, cache, db, snaps, trans)
+	if err != nil {
 		return nil, err
 	}
 	f := newFSM()
@@ -114,11 +119,7 @@ func Open(o Options) (_ *Store, err error) {
 		return nil, fmt.Errorf("start Raft: %w", err)
 	}
 	register(o.Registry, r)
-	addrs := map[pgcluster.NodeID]raft.ServerAddress{}
-	for _, m := range o.Members {
-		addrs[m.ID] = raft.ServerAddress(m.RaftAddr())
-	}
-	return &Store{raft: r, fsm: f, addrs: addrs, release: trans.gates.release, close: opened.close}, nil
+	return &Store{raft: r, fsm: f, gates: trans.gates, fresh: fresh, close: opened.close}, nil
 }
 
 // configuration returns the voters and the address of this node.
@@ -138,20 +139,21 @@ func (o Options) configuration() (raft.Configuration, raft.ServerAddress, error)
 	return conf, self, nil
 }
 
-// bootstrap writes the first configuration into an empty log. Every node writes
-// the same one, so it does not matter who is first.
-func bootstrap(rc *raft.Config, conf raft.Configuration, logs raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore, trans raft.Transport) error {
+// bootstrap writes the first configuration into an empty log, and reports whether it
+// was empty. Every first voter writes the same one, so it does not matter who is
+// first; who joins a group writes none and gets that of the leader.
+func (o Options) bootstrap(rc *raft.Config, conf raft.Configuration, logs raft.LogStore, stable raft.StableStore, snaps raft.SnapshotStore, trans raft.Transport) (fresh bool, err error) {
 	exists, err := raft.HasExistingState(logs, stable, snaps)
 	if err != nil {
-		return fmt.Errorf("read Raft folder: %w", err)
+		return false, fmt.Errorf("read Raft folder: %w", err)
 	}
-	if exists {
-		return nil
+	if exists || o.Join {
+		return !exists, nil
 	}
 	if err := raft.BootstrapCluster(rc, logs, stable, snaps, trans, conf); err != nil {
-		return fmt.Errorf("bootstrap Raft: %w", err)
+		return false, fmt.Errorf("bootstrap Raft: %w", err)
 	}
-	return nil
+	return true, nil
 }
 
 // closers close what was opened, last first.
@@ -174,7 +176,7 @@ func (s *Store) Run(ctx context.Context) error {
 	if s.raft.State() == raft.Leader {
 		_ = s.raft.LeadershipTransfer().Error() // bounded; alone, there is nobody to hand over to
 	}
-	s.release()
+	s.gates.release()
 	err := s.raft.Shutdown().Error()
 	if err := errors.Join(err, s.close()); err != nil {
 		return fmt.Errorf("stop Raft: %w", err)
@@ -199,7 +201,11 @@ func (s *Store) Changed(after uint64) <-chan struct{} { return s.fsm.after(after
 // not lead, and with failover.ErrUncertain if leadership or ctx ended first: then
 // a later Save with the same base tells.
 func (s *Store) Save(ctx context.Context, base uint64, st failover.State) (uint64, error) {
-	entry, err := json.Marshal(command{Kind: kindSaveState, Base: base, State: st})
+	on := s.fsm.current()
+	if on.Index != base {
+		return 0, fmt.Errorf("save state: %w", failover.ErrStale)
+	}
+	entry, err := json.Marshal(newCommand(on, st))
 	if err != nil {
 		return 0, fmt.Errorf("encode state: %w", err)
 	}
@@ -225,6 +231,7 @@ func (s *Store) Barrier(ctx context.Context) (uint64, error) {
 		// Which of the terms the barrier passed in is not known.
 		return 0, fmt.Errorf("raft barrier: the term changed: %w", failover.ErrNotLeader)
 	}
+	s.barrier.Store(term)
 	return term, nil
 }
 
@@ -259,18 +266,6 @@ func (s *Store) Leader() pgcluster.NodeID {
 // Term returns the Raft term that this node is in, leading or not.
 func (s *Store) Term() uint64 { return s.raft.CurrentTerm() }
 
-// TransferLeadership makes to the leader, or fails within the time of an election.
-func (s *Store) TransferLeadership(ctx context.Context, to pgcluster.NodeID) error {
-	addr, known := s.addrs[to]
-	if !known {
-		return fmt.Errorf("transfer leadership: there is no node %q", to)
-	}
-	if err := wait(ctx, s.raft.LeadershipTransferToServer(raft.ServerID(to), addr)); err != nil {
-		return fmt.Errorf("transfer leadership to %s: %w", to, err)
-	}
-	return nil
-}
-
 func raftConfig(node pgcluster.NodeID, logger hclog.Logger) *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(node)
@@ -281,6 +276,8 @@ func raftConfig(node pgcluster.NodeID, logger hclog.Logger) *raft.Config {
 	c.SnapshotThreshold = snapshotEvery
 	c.SnapshotInterval = snapshotCheck
 	c.TrailingLogs = snapshotTrail
+	// Who is removed says so and serves nothing; that is decided above Raft.
+	c.ShutdownOnRemove = false
 	c.Logger = logger
 	return c
 }

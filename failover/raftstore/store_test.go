@@ -28,13 +28,22 @@ type group struct {
 	t       *testing.T
 	members []pgcluster.Member
 	dirs    map[pgcluster.NodeID]string
+	joining map[pgcluster.NodeID]bool
 	nodes   map[pgcluster.NodeID]*node
+
+	tls func(pgcluster.NodeID) *raftstore.TLS
+	log func(pgcluster.NodeID) *slog.Logger
 }
 
 // startGroup starts three stores on loopback, each with its own folder.
-func startGroup(t *testing.T) *group {
+func startGroup(t *testing.T, change ...func(*group)) *group {
 	t.Helper()
-	g := &group{t: t, dirs: map[pgcluster.NodeID]string{}, nodes: map[pgcluster.NodeID]*node{}}
+	g := &group{t: t, dirs: map[pgcluster.NodeID]string{}, joining: map[pgcluster.NodeID]bool{}, nodes: map[pgcluster.NodeID]*node{}}
+	g.tls = func(pgcluster.NodeID) *raftstore.TLS { return nil }
+	g.log = func(pgcluster.NodeID) *slog.Logger { return slog.New(slog.DiscardHandler) }
+	for _, f := range change {
+		f(g)
+	}
 	for i, port := range pgtest.FreePorts(t, 3) {
 		id := pgcluster.NodeID(fmt.Sprintf("n%d", i+1))
 		g.members = append(g.members, pgcluster.Member{ID: id, Host: "127.0.0.1", RaftPort: port})
@@ -60,8 +69,8 @@ func (g *group) start(id pgcluster.NodeID) {
 		}
 	}
 	s, err := raftstore.Open(raftstore.Options{
-		Node: id, Members: g.members, Dir: g.dirs[id], ListenAddr: addr,
-		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
+		Node: id, Members: g.members, Join: g.joining[id], Dir: g.dirs[id], ListenAddr: addr,
+		TLS: g.tls(id), Logger: g.log(id), Registry: prometheus.NewRegistry(),
 	})
 	if err != nil {
 		g.t.Fatalf("Open(%s) = %v", id, err)
@@ -189,6 +198,9 @@ func TestStore_savesOnEveryNode(t *testing.T) {
 		}
 	}
 
+	if err := l.Verify(t.Context()); err != nil {
+		t.Errorf("Verify() on the leader = %v", err)
+	}
 	if _, err := l.Save(t.Context(), 0, state(2)); !errors.Is(err, failover.ErrStale) {
 		t.Errorf("Save() on an old base = %v, want ErrStale", err)
 	}
@@ -198,6 +210,9 @@ func TestStore_savesOnEveryNode(t *testing.T) {
 		}
 		if _, err := n.Save(t.Context(), index, state(2)); !errors.Is(err, failover.ErrNotLeader) {
 			t.Errorf("Save() on follower %s = %v, want ErrNotLeader", id, err)
+		}
+		if err := n.Verify(t.Context()); !errors.Is(err, failover.ErrNotLeader) {
+			t.Errorf("Verify() on follower %s = %v, want ErrNotLeader", id, err)
 		}
 		if _, err := n.Barrier(t.Context()); !errors.Is(err, failover.ErrNotLeader) {
 			t.Errorf("Barrier() on follower %s = %v, want ErrNotLeader", id, err)
@@ -316,6 +331,14 @@ func TestStore_leaderWithoutMajority(t *testing.T) {
 			g.stop(m.ID)
 		}
 	}
+	// It fails as soon as the leader gives up, or by then: a Save may be the first to notice.
+	verified := make(chan error, 1)
+	go func() { verified <- l.Verify(t.Context()) }()
+	defer func() {
+		if err := <-verified; err == nil {
+			t.Error("Verify() without a majority = nil")
+		}
+	}()
 	if _, err := l.Save(t.Context(), index, state(2)); !errors.Is(err, failover.ErrUncertain) {
 		t.Errorf("Save() without a majority = %v, want ErrUncertain", err)
 	}

@@ -45,7 +45,8 @@ func (b *bench) baseline(ctx context.Context, mutants []mutant) error {
 	return nil
 }
 
-// judge lets every suite of a mutant try.
+// judge lets the suites of a mutant try, until one kills it: the quick ones come
+// first. One that only a certain suite can kill faces all of them.
 func (b *bench) judge(ctx context.Context, m mutant) (verdict, error) {
 	v := verdict{mutant: m}
 	overlay, err := b.mutate(m)
@@ -66,6 +67,10 @@ func (b *bench) judge(ctx context.Context, m mutant) (verdict, error) {
 			return v, err
 		case killer != "":
 			v.killers = append(v.killers, killer)
+			if m.needs == "" {
+				v.killed = true
+				return v, nil
+			}
 		case m.needs == "" || m.needs == s.name:
 			v.missing = append(v.missing, s.name)
 		}

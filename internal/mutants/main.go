@@ -56,10 +56,12 @@ func run(ctx context.Context, out io.Writer, root, only string) error {
 	}
 	killed, began := 0, time.Now()
 	for _, m := range chosen {
+		start := time.Now()
 		v, err := b.judge(ctx, m)
 		if err != nil {
 			return fmt.Errorf("%s: %w", m.name, err)
 		}
+		v.took = time.Since(start)
 		if v.killed {
 			killed++
 		}
@@ -78,6 +80,7 @@ type verdict struct {
 	killed  bool // by all the tests that must
 	killers []string
 	missing []string // suites that must kill it and did not
+	took    time.Duration
 }
 
 // String is one line.
@@ -90,5 +93,5 @@ func (v verdict) String() string {
 			detail += "; noticed by " + strings.Join(v.killers, "; ")
 		}
 	}
-	return fmt.Sprintf("%-8s  %-34s %s", fate, v.mutant.name, detail)
+	return fmt.Sprintf("%-8s  %-50s %5.1f s  %s", fate, v.mutant.name, v.took.Seconds(), detail)
 }

@@ -35,11 +35,11 @@ func (m mutant) apply(source string) (string, error) {
 
 // Of the pure rules: tables, the exhaustive search, and histories.
 func tables() suite {
-	return suite{name: "tables", pkg: "failover", run: "^TestStep_|^TestSwitchover$", limit: time.Minute}
+	return suite{name: "tables", pkg: "failover", run: "^TestStep_|^TestSwitchover$|^TestRestart|^TestChangesOfMembers$|^TestRemoveMember|^TestForceFailover|^TestAbsences$", limit: time.Minute}
 }
 
 func searches() suite {
-	return suite{name: "search", pkg: "failover", run: "^TestSyncSet_exhaustive$", limit: 2 * time.Minute}
+	return suite{name: "search", pkg: "failover", run: "^TestSyncSet_exhaustive$", limit: 5 * time.Minute}
 }
 
 func histories() suite {
@@ -56,9 +56,13 @@ func processes(pkg, test string) suite {
 
 func allMutants() []mutant {
 	var all []mutant
-	for _, m := range slices.Concat(choices(), changes(), openings()) {
-		m.suites = []suite{tables(), searches(), histories()}
+	for _, m := range slices.Concat(choices(), changes(), openings(), numbers(), roles(), absences()) {
+		m.suites = []suite{tables(), histories(), searches()}
 		all = append(all, m)
 	}
-	return append(all, rest()...)
+	for _, m := range slices.Concat(beliefs(), takeovers(), restarts(), pauses()) {
+		m.suites = []suite{tables()}
+		all = append(all, m)
+	}
+	return slices.Concat(all, orders(), settings(), rest(), leases(), fences())
 }

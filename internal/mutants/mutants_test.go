@@ -42,8 +42,8 @@ func TestJudge(t *testing.T) {
 		old: "// Whoever is chosen must itself be among those that pledged.", new: "",
 	}
 	tests := map[string]string{
-		"recruit one fewer":      "TestStep_recruit/",
-		"skip the mark":          "TestStep_syncSet/",
+		"recruit one fewer":      "TestStep_", // several tables, whichever comes first
+		"skip the mark":          "TestStep_",
 		"open by an old barrier": "TestStep_promotion/",
 		harmless.name:            "",
 	}

@@ -2,6 +2,8 @@ package main
 
 const (
 	choose     = "failover/choose.go"
+	syncSet    = "failover/syncset.go"
+	members    = "failover/members.go"
 	step       = "failover/step.go"
 	steady     = "failover/steady.go"
 	rejoin     = "failover/rejoin.go"
@@ -13,7 +15,7 @@ func choices() []mutant {
 	return []mutant{
 		{
 			name: "recruit one fewer", file: choose,
-			old: "members >= d.s.Sync.Durable.Quorum()", new: "members >= d.s.Sync.Durable.Quorum()-1",
+			old: "quorum := d.s.Sync.Durable.Quorum()", new: "quorum := max(1, d.s.Sync.Durable.Quorum()-1)",
 		},
 		{
 			name: "quorum is n-k", file: "pgcluster/syncset.go",
@@ -41,15 +43,19 @@ func choices() []mutant {
 		},
 		{
 			name: "count who is off the lineage", file: choose,
-			old: "ok && readable(r) && d.onLineage(r) {\n\t\t\tmembers++", new: "ok && readable(r) {\n\t\t\tmembers++",
+			old: "ok && readable(r) && d.onLineage(r) {\n\t\t\theld", new: "ok && readable(r) {\n\t\t\theld",
 		},
 		{
 			name: "count who hides its position", file: choose,
-			old: "ok && readable(r) && d.onLineage(r) {\n\t\t\tmembers++", new: "ok && d.onLineage(r) {\n\t\t\tmembers++",
+			old: "ok && readable(r) && d.onLineage(r) {\n\t\t\theld", new: "ok && d.onLineage(r) {\n\t\t\theld",
+		},
+		{
+			name: "start again who has just failed", file: choose,
+			old: "case id == d.s.Op.Failed:", new: "case id == \"\":",
 		},
 		{
 			name: "a running ex-primary stands for all", file: choose,
-			old: "fromPledged = fromPledged && from.Down()", new: "fromPledged = fromPledged && from.SystemID != \"\"",
+			old: "ok && from.Down() && from.PositionKnown", new: "ok && from.PositionKnown",
 		},
 	}
 }
@@ -58,37 +64,36 @@ func choices() []mutant {
 func changes() []mutant {
 	return []mutant{
 		{
-			name: "ignore sync_priority", file: step,
-			old: "return s.SyncPriority > 0 && !sync.Has(s.Node)", new: "return s.SyncPriority < 0 && !sync.Has(s.Node)",
+			name: "ignore sync_priority", file: syncSet,
+			old: "if s.SyncPriority > 0 && !sync.Has(s.Node)", new: "if s.SyncPriority < 0 && !sync.Has(s.Node)",
 		},
 		{
-			name: "ignore the number of the rule", file: step,
-			old: "r.Order.SyncSeq == d.s.Sync.Seq && r.SyncNames == sync.Names()", new: "r.SyncNames == sync.Names()",
+			name: "ignore the number of the rule", file: syncSet,
+			old: "r.Order.SyncSeq != d.s.Sync.Seq || r.SyncNames != sync.Names()", new: "r.SyncNames != sync.Names()",
 		},
 		{
-			name: "ignore the names in force", file: step,
-			old: "r.Order.SyncSeq == d.s.Sync.Seq && r.SyncNames == sync.Names()", new: "r.Order.SyncSeq == d.s.Sync.Seq",
+			name: "ignore the names in force", file: syncSet,
+			old: "r.Order.SyncSeq != d.s.Sync.Seq || r.SyncNames != sync.Names()", new: "r.Order.SyncSeq != d.s.Sync.Seq",
 		},
 		{
-			name: "shrink Raft first", file: steady,
-			old: "d.s.Sync.Pending, d.s.Sync.Mark = &next, 0", new: "d.s.Sync.Durable, d.s.Sync.Mark = next, 0",
+			name: "shrink Raft first", file: syncSet,
+			old: "streaming(r, next) >= next.K {\n\t\t\t\td.pend(next)", new: "streaming(r, next) >= next.K {\n\t\t\t\td.durable(next, \"shrink\", id, \"\")",
 		},
 		{
-			name: "skip the mark", file: steady,
-			old: "if d.s.Sync.Mark == 0 {\n\t\td.s.Sync.Mark = r.Position.LSN\n\t\treturn\n\t}", new: "",
+			name: "skip the mark", file: syncSet,
+			old: "case sync.Mark == 0:\n\t\tsync.Mark = r.Position.LSN\n", new: "",
 		},
 		{
-			name: "mark before the rule is in force", file: steady,
-			old: "if !d.inForce(r, pending) {\n\t\treturn\n\t}",
-			new: "if d.s.Sync.Mark == 0 {\n\t\td.s.Sync.Mark = r.Position.LSN\n\t}\n\tif !d.inForce(r, pending) {\n\t\treturn\n\t}",
+			name: "mark before the rule is in force", file: syncSet,
+			old: "case !d.inForce(r, pending):\n", new: "case sync.Mark == 0 && !sync.raises():\n\t\tsync.Mark = r.Position.LSN\n\tcase !d.inForce(r, pending):\n",
 		},
 		{
-			name: "finish a shrink one short of K", file: steady,
-			old: "flushed(r, pending, d.s.Sync.Mark) < pending.K", new: "flushed(r, pending, d.s.Sync.Mark) < pending.K-1",
+			name: "finish a shrink one short of K", file: syncSet,
+			old: "case flushed(r, pending, sync.Mark) < pending.K:", new: "case flushed(r, pending, sync.Mark) < pending.K-1:",
 		},
 		{
-			name: "begin a shrink unnumbered", file: steady,
-			old: "d.s.Sync.Pending, d.s.Sync.Mark = &next, 0\n\t\t\td.s.Sync.Seq++", new: "d.s.Sync.Pending, d.s.Sync.Mark = &next, 0",
+			name: "begin a shrink unnumbered", file: syncSet,
+			old: "Pending: &next, Seq: d.s.Sync.Seq + 1}", new: "Pending: &next, Seq: d.s.Sync.Seq}",
 		},
 	}
 }
@@ -122,7 +127,11 @@ func openings() []mutant {
 		},
 		{
 			name: "follow without a pledge", file: rejoin,
-			old: "if d.outdated(r) {", new: "if r.Role == \"\" && d.outdated(r) {",
+			old: "if d.outdated(r) ||", new: "if (r.Role == \"\" && d.outdated(r)) ||",
+		},
+		{
+			name: "believe the position of who hangs", file: rejoin,
+			old: "(!reclone && d.unsettled(r))", new: "(!reclone && r.Role == \"\" && d.unsettled(r))",
 		},
 		{
 			name: "switch over to who lacks the end", file: switchover,
@@ -135,6 +144,112 @@ func openings() []mutant {
 		{
 			name: "accept an order of an older state", file: "pgcluster/report.go",
 			old: "return s.Index < o.Index", new: "return false",
+		},
+	}
+}
+
+// numbers are about k.
+//
+//nolint:dupl // a list, not code
+func numbers() []mutant {
+	return []mutant{
+		{
+			name: "raise k in Raft first", file: syncSet,
+			old: "d.stay(next)) < next.K {\n\t\treturn false\n\t}\n\td.pend(next)",
+			new: "d.stay(next)) < next.K {\n\t\treturn false\n\t}\n\td.durable(next, \"raise\", \"\", \"\")",
+		},
+		{
+			name: "trust that walsenders have a greater k", file: syncSet,
+			old: "case sync.raises() && !passed(r, pending, sync.Past):\n", new: "",
+		},
+		{
+			name: "a walsender that flushed nothing new has come round", file: syncSet,
+			old: "&& s.Flushed <= at {", new: "&& s.Flushed < at {",
+		},
+		{
+			name: "raise k without the mark", file: syncSet,
+			old: "case flushed(r, pending, sync.Mark) < pending.K:", new: "case !sync.raises() && flushed(r, pending, sync.Mark) < pending.K:",
+		},
+		{
+			name: "lower k in PostgreSQL first", file: syncSet,
+			old: "d.durable(pgcluster.SyncSet{Members: durable.Members, K: k}, \"lower\", \"\", reason)",
+			new: "_ = reason\n\td.pend(pgcluster.SyncSet{Members: durable.Members, K: k})",
+		},
+		{
+			name: "lower k for losses though protect", file: syncSet,
+			old: "d.s.Settings.Mode == ModeAvailable && present < min", new: "present < min",
+		},
+		{
+			name: "protect may go down to nobody", file: members,
+			old: "if s.Settings.Mode == ModeAvailable {", new: "if s.Settings.Mode != \"\" || s.SystemID != \"\" {",
+		},
+		{
+			name: "recruit anybody when k = 0", file: choose,
+			old: "if len(held) < quorum {", new: "if len(held) < quorum && d.s.Sync.Durable.K > 0 {",
+		},
+		{
+			name: "open alone though protect", file: step,
+			old: "op.Alone = op.Alone && fewer\n", new: "",
+		},
+		{
+			name: "a change of primary raises k", file: step,
+			old: "k = min(k, max(d.s.Sync.Durable.K, d.s.leastK()))", new: "k = max(k, d.s.leastK())",
+		},
+		{
+			name: "an operation raises the k that it ordered", file: step,
+			old: "k = min(k, max(op.Sync.K, d.s.leastK()))", new: "k = max(k, d.s.leastK())",
+		},
+	}
+}
+
+// roles are about members, their tags and zones.
+//
+//nolint:dupl // a list, not code
+func roles() []mutant {
+	return []mutant{
+		{
+			name: "promote who must not be", file: choose,
+			old: "!ok || d.s.barred(m.ID) || (", new: "!ok || (",
+		},
+		{
+			name: "promote who is leaving like any other", file: choose,
+			old: "(!waitable(m) && !d.waitedForStandbys())", new: "(!waitable(m) && m.Witness)",
+		},
+		{
+			name: "the least WAL of a quorum will do", file: choose,
+			old: "higher(floor, held[quorum-1])", new: "higher(floor, held[0])",
+		},
+		{
+			name: "an attempt's clean stop stands for all", file: choose,
+			old: "from.Down() && from.PositionKnown && d.onLineage(from) {", new: "from.Down() && from.PositionKnown {",
+		},
+		{
+			name: "let commits wait for who leaves", file: members,
+			old: "m.Data() && !m.NoSync && !m.Leaving", new: "m.Data() && !m.NoSync",
+		},
+		{
+			name: "let commits wait for who should not be", file: members,
+			old: "m.Data() && !m.NoSync && !m.Leaving", new: "m.Data() && !m.Leaving",
+		},
+		{
+			name: "order witnesses about", file: members,
+			old: "return m.Witness })", new: "return m.Witness && m.ID == \"\" })",
+		},
+		{
+			name: "forget a member that commits wait for", file: members,
+			old: "if m.Leaving && !waited &&", new: "if m.Leaving && (waited || !waited) &&",
+		},
+		{
+			name: "remove the primary", file: members,
+			old: "case id == s.Primary.Node:", new: "case id == \"\":",
+		},
+		{
+			name: "change members within an operation", file: members,
+			old: "if s.Op != nil {\n\t\treturn &RefusedError", new: "if s.Op != nil && s.Op.ID == 0 {\n\t\treturn &RefusedError",
+		},
+		{
+			name: "count on the primary's zone", file: syncSet,
+			old: "crowded := d.s.sameZone(id, r.Node) &&", new: "crowded := id == \"\" &&",
 		},
 	}
 }

@@ -35,5 +35,27 @@ func Credential(name string) (*syscall.Credential, error) {
 	if uid == 0 {
 		return nil, fmt.Errorf("OS user %q is root, which PostgreSQL refuses to run as", name)
 	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+	groups, err := groupsOf(u)
+	if err != nil {
+		return nil, err
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid), Groups: groups}, nil
+}
+
+// groupsOf returns the further groups of a user, as a login would give them: through
+// one of them, Debian lets PostgreSQL read the key of its certificate.
+func groupsOf(u *user.User) ([]uint32, error) {
+	ids, err := u.GroupIds()
+	if err != nil {
+		return nil, fmt.Errorf("groups of OS user %q: %w", u.Username, err)
+	}
+	var groups []uint32
+	for _, id := range ids {
+		n, err := strconv.ParseUint(id, 10, 32)
+		if err != nil {
+			return nil, fmt.Errorf("groups of OS user %q: %w", u.Username, err)
+		}
+		groups = append(groups, uint32(n))
+	}
+	return groups, nil
 }

@@ -23,11 +23,30 @@ func Decode(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		if e, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return &Problem{Kind: TooLarge(), Detail: fmt.Sprintf("at most %d bytes are accepted here", e.Limit)}
+			return tooLarge(e.Limit)
 		}
 		return &Problem{Kind: BadJSON(), Detail: "the body could not be read to its end"}
 	}
 	return Unmarshal(body, v)
+}
+
+// Limit refuses requests with a body over limit bytes: before anything is done if they
+// say how long it is, and otherwise as soon as a handler has read that far.
+func Limit(limit int64) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.ContentLength > limit {
+				_ = tooLarge(limit).Write(w) // the client has gone: nobody is left to tell
+				return
+			}
+			r.Body = http.MaxBytesReader(w, r.Body, limit)
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+func tooLarge(limit int64) *Problem {
+	return &Problem{Kind: TooLarge(), Detail: fmt.Sprintf("at most %d bytes are accepted here", limit)}
 }
 
 // Unmarshal decodes data, which must be exactly one JSON value in UTF-8 without

@@ -2,6 +2,7 @@ package xpd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -29,8 +30,9 @@ var errNoPrimary = errors.New("no primary is open")
 // database is the pools in the words of the experiment side.
 type database struct {
 	pools    *pool.Pools
-	members  []pgcluster.Member
+	member   func(pgcluster.NodeID) (pgcluster.Member, bool)
 	password string
+	tls      func() *tls.Config // nil: in plain
 }
 
 // Do implements pgstore.DB.
@@ -56,25 +58,27 @@ func (d database) config() (*pgx.ConnConfig, error) {
 	if !target.Open {
 		return nil, errNoPrimary
 	}
-	for _, m := range d.members {
-		if m.ID != target.Node {
-			continue
-		}
-		conf, err := pgx.ParseConfig("sslmode=disable target_session_attrs=any")
-		if err != nil {
-			return nil, fmt.Errorf("PostgreSQL's own environment variables: %w", err)
-		}
-		conf.Host, conf.Port, conf.Database = m.Host, uint16(m.PGPort), agent.Database //nolint:gosec // ParseMembers bounds ports
-		conf.User, conf.Password = agent.ServiceRole, d.password
-		conf.TLSConfig, conf.Fallbacks = nil, nil
-		conf.ConnectTimeout = 2 * time.Second
-		conf.RuntimeParams = map[string]string{
-			"application_name":              "xpd-session",
-			"default_transaction_read_only": "off",
-		}
-		return conf, nil
+	m, known := d.member(target.Node)
+	if !known {
+		return nil, errNoPrimary
 	}
-	return nil, errNoPrimary
+	conf, err := pgx.ParseConfig("sslmode=disable target_session_attrs=any")
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL's own environment variables: %w", err)
+	}
+	conf.Host, conf.Port, conf.Database = m.Host, uint16(m.PGPort), agent.Database //nolint:gosec // ParseMembers bounds ports
+	conf.User, conf.Password = agent.ServiceRole, d.password
+	conf.TLSConfig, conf.Fallbacks = nil, nil
+	if d.tls != nil {
+		conf.TLSConfig = d.tls()
+		conf.TLSConfig.ServerName = m.Host
+	}
+	conf.ConnectTimeout = 2 * time.Second
+	conf.RuntimeParams = map[string]string{
+		"application_name":              "xpd-session",
+		"default_transaction_read_only": "off",
+	}
+	return conf, nil
 }
 
 // connect opens a session on the primary that is not part of the pools.

@@ -63,7 +63,7 @@ func TestHandler_matchesOpenAPI(t *testing.T) {
 }
 
 // newDaemon returns the parts of a node, put together but not running.
-func newDaemon(t *testing.T) *daemon {
+func newDaemon(t *testing.T, change ...func(*Options)) *daemon {
 	t.Helper()
 	ports := pgtest.FreePorts(t, 3)
 	self := pgcluster.Member{ID: "n1", Host: "127.0.0.1", HTTPPort: ports[0], RaftPort: ports[1], PGPort: ports[2]}
@@ -73,6 +73,12 @@ func newDaemon(t *testing.T) *daemon {
 		Drain: time.Second, Timeout: time.Second, CacheUnits: 100,
 		Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
 	}}
+	for _, f := range change {
+		f(&d.Options)
+	}
+	if err := d.protect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	if err := d.cluster(); err != nil {
 		t.Fatal(err)
 	}

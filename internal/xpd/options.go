@@ -3,7 +3,7 @@ package xpd
 import (
 	"fmt"
 	"log/slog"
-	"net/netip"
+	"os"
 	"slices"
 	"time"
 
@@ -12,35 +12,64 @@ import (
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
-// Options configures one daemon. Every field but PGSettings is required; Logger
-// and Registry are, so that several daemons fit in one process.
+// Options configures one daemon. Settings of PostgreSQL, where its data is, and what is
+// false may be left out; Logger and Registry may not, so that several daemons fit in one
+// process.
 type Options struct {
 	Node    pgcluster.NodeID
-	Members []pgcluster.Member // of the whole cluster, sorted by name
+	Members []pgcluster.Member // of the whole cluster at its first start, sorted by name
+	Join    bool               // a cluster that exists: of Members only the node itself counts
 	Dir     string
 	Secret  pgcluster.Secret // shared by all nodes
 
 	PGBin        string
 	PGUser       string // runs PostgreSQL when xpd is root
 	PGSettings   map[string]string
-	StopPostgres bool // on exit; otherwise PostgreSQL runs on, to be adopted
+	PGData       string // PGDATA, if it is not in Dir
+	Adopt        bool   // take PGData over from whoever has set it up
+	StopPostgres bool   // on exit; otherwise PostgreSQL runs on, to be adopted
 
-	Unprotected bool // allow addresses other than loopback
-	Drain       time.Duration
-	Timeout     time.Duration
-	CacheUnits  int
+	Fence        FenceMode
+	FenceCommand []string // runs "xpd fence"; none: there is no fence
+
+	TLSDir      string // folder of this node's certificate; "": nothing is encrypted
+	TokenFile   string // tokens of services and people; "": nobody is asked for one
+	Unprotected bool   // allow addresses other than loopback without both
+	// HealthListen is an address for load balancers and Prometheus alone, who are asked
+	// for no token; "": there is none.
+	HealthListen string
+	Reload       <-chan os.Signal // asks to read TLS files again; nil: nobody does
+
+	Drain      time.Duration
+	Timeout    time.Duration
+	CacheUnits int
 
 	Logger   *slog.Logger
 	Registry *prometheus.Registry
 }
 
-// checkSize refuses clusters that could not keep the promises. One node has nobody
-// to be durable on. With more than three, a commit waits for two standbys, and
-// PostgreSQL counts connections: a standby that reconnects before its old
-// connection ends would count twice, until replication uses a slot for each.
+// Bounds of a cluster. One node with a PostgreSQL has nobody to be durable on.
+const (
+	minData    = 2
+	maxData    = 7
+	maxMembers = 9 // each votes in Raft
+)
+
+// checkSize refuses clusters that could not keep the promises. Of a cluster that
+// exists package failover sees to that.
 func (o Options) checkSize() error {
-	if n := len(o.Members); n < 2 || n > 3 {
-		return fmt.Errorf("a cluster of %d node(s): want two or three, see docs/testing.md", n)
+	if o.Join {
+		return nil
+	}
+	data := 0
+	for _, m := range o.Members {
+		if m.Data() {
+			data++
+		}
+	}
+	if data < minData || data > maxData || len(o.Members) > maxMembers {
+		return fmt.Errorf("a cluster of %d node(s), %d of them with a PostgreSQL: want %d to %d with one, and at most %d in all",
+			len(o.Members), data, minData, maxData, maxMembers)
 	}
 	return nil
 }
@@ -51,13 +80,5 @@ func (o Options) self() (pgcluster.Member, error) {
 	if i < 0 {
 		return pgcluster.Member{}, fmt.Errorf("node %s is not in the cluster definition", o.Node)
 	}
-	m := o.Members[i]
-	if o.Unprotected {
-		return m, nil
-	}
-	ip, err := netip.ParseAddr(m.Host)
-	if m.Host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return m, fmt.Errorf("%s would serve %s without access control: use a loopback address, or --unprotected on a network that you trust", o.Node, m.Host)
-	}
-	return m, nil
+	return o.Members[i], o.checkExposed(o.Members[i])
 }

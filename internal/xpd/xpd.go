@@ -6,14 +6,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/go-chi/chi/v5"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/experiment/httpapi"
@@ -21,6 +19,7 @@ import (
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/failover/controller"
 	clusterapi "github.com/xpd-platform/xpd/failover/httpapi"
+	"github.com/xpd-platform/xpd/failover/lease"
 	"github.com/xpd-platform/xpd/failover/raftstore"
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/pgcluster/agent"
@@ -35,13 +34,18 @@ type daemon struct {
 	self   pgcluster.Member
 	policy failover.Policy
 
-	agent      *agent.Agent
+	agent      nodeAgent
+	data       string // PGDATA
+	nodes      *client.NodeClient
 	raft       *raftstore.Store
 	controller *controller.Controller
+	lease      *lease.Keeper
 	pools      *pool.Pools
 	database   database
 	store      *pgstore.Store
 	reporter   *report.Reporter
+	membership membership
+	protection
 }
 
 // Run serves until ctx ends or a part fails, and returns after every goroutine it
@@ -52,55 +56,82 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	d := &daemon{Options: o, self: self, policy: failover.DefaultPolicy()}
+	if err := d.protect(ctx); err != nil {
+		return err
+	}
 	if err := d.cluster(); err != nil {
 		return err
 	}
 	if err := d.experiments(); err != nil {
 		return err
 	}
-	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", self.HTTPAddr())
+	doors, err := d.listen(ctx)
 	if err != nil {
-		return fmt.Errorf("listen for HTTP: %w", err)
+		return err
 	}
 	d.raft, err = raftstore.Open(raftstore.Options{ //nolint:contextcheck // it binds at once; Raft ends with d.raft.Run
-		Node: o.Node, Members: o.Members, Dir: filepath.Join(o.Dir, "raft"), ListenAddr: self.RaftAddr(),
-		Logger: o.Logger, Registry: o.Registry,
+		Node: o.Node, Members: o.Members, Join: o.Join, Dir: filepath.Join(o.Dir, "raft"), ListenAddr: self.RaftAddr(),
+		TLS: d.raftTLS(), Logger: o.Logger, Registry: o.Registry,
 	})
 	if err != nil {
-		return errors.Join(err, ln.Close())
+		return errors.Join(err, doors.close())
 	}
 	d.control()
-	o.Logger.InfoContext(ctx, "started", "http", self.HTTPAddr(), "raft", self.RaftAddr(), "postgres", self.PGAddr())
-	return runStages(ctx, []stage{
+	o.Logger.InfoContext(ctx, "started", "http", self.HTTPAddr(), "raft", self.RaftAddr(), "postgres", self.PGAddr(), "health", o.HealthListen)
+	return runStages(ctx, slices.Concat(d.followFiles(o), []stage{
+		{"fence", d.fence}, // before the agent, so that it outlives what it guards
 		{"agent", d.agent.Run},
 		{"raft", d.raft.Run},
+		{"lease", d.lease.Run},
 		{"pools", d.pools.Run},
-		{"re-pointing", d.repoint},
+		{"members", d.follow},
 		{"store", d.runStore},
-		{"http", func(ctx context.Context) error { return serveHTTP(ctx, ln, d.handler(), o.Drain) }},
+	}, d.serving(doors), []stage{
 		{"controller", d.controller.Run},
-	})
+	}))
 }
 
 // cluster makes what runs and reaches PostgreSQL.
 func (d *daemon) cluster() (err error) {
-	d.agent, err = agent.New(agent.Options{
+	if err := d.newAgent(); err != nil {
+		return err
+	}
+	d.nodes = client.NewNodeClient(d.Members, d.Secret.Password(pgcluster.PasswordNode), d.trust())
+	d.keepLease()
+	d.pools, err = pool.New(pool.Options{
+		Members: d.Members, Database: agent.Database, User: agent.ServiceRole, Password: d.Secret.Password(pgcluster.PasswordService),
+		TLS:     d.trust(),
+		Prepare: pgstore.Prepare, MinConns: minConns, MaxConns: maxConns, MaxWaiting: maxWaiting,
+		Lease:  d.lease,
+		Logger: d.Logger, Registry: d.Registry,
+	})
+	d.database = database{pools: d.pools, member: d.member, password: d.Secret.Password(pgcluster.PasswordService), tls: d.trust()}
+	return err
+}
+
+func (d *daemon) newAgent() error {
+	if d.self.Witness {
+		d.agent = newWitness(d.Node)
+		return nil
+	}
+	a, err := agent.New(agent.Options{
 		Node: d.Node, Members: d.Members, Dir: d.Dir, BinDir: d.PGBin, OSUser: d.PGUser,
 		Secrets: agent.Secrets{
 			Admin: d.Secret.Password(pgcluster.PasswordAdmin), Replication: d.Secret.Password(pgcluster.PasswordReplication), Service: d.Secret.Password(pgcluster.PasswordService),
 		},
-		Settings: d.PGSettings, StopOnExit: d.StopPostgres, Logger: d.Logger, Registry: d.Registry,
+		Settings: d.PGSettings, DataDir: d.PGData, Adopt: d.Adopt, StopOnExit: d.StopPostgres, TLS: d.certs, Logger: d.Logger, Registry: d.Registry,
 	})
 	if err != nil {
 		return err
 	}
-	d.pools, err = pool.New(pool.Options{
-		Members: d.Members, Database: agent.Database, User: agent.ServiceRole, Password: d.Secret.Password(pgcluster.PasswordService),
-		Prepare: pgstore.Prepare, MinConns: minConns, MaxConns: maxConns, MaxWaiting: maxWaiting,
-		Logger: d.Logger, Registry: d.Registry,
-	})
-	d.database = database{pools: d.pools, members: d.Members, password: d.Secret.Password(pgcluster.PasswordService)}
-	return err
+	d.agent, d.data = a, a.DataDir()
+	return nil
+}
+
+// member returns the member called id, as it is agreed on.
+func (d *daemon) member(id pgcluster.NodeID) (pgcluster.Member, bool) {
+	s, _ := d.raft.State()
+	return s.Member(id)
 }
 
 // experiments makes what answers for units and what reports on them.
@@ -119,28 +150,10 @@ func (d *daemon) experiments() (err error) {
 // control makes what decides, on top of the Raft store.
 func (d *daemon) control() {
 	d.controller = controller.New(controller.Options{
-		Self: d.Node, Members: d.Members, Policy: d.policy, Log: d.raft, Leadership: d.raft,
-		Nodes:  controller.ShortCut(d.Node, d.agent, client.NewNodeClient(d.Members, d.Secret.Password(pgcluster.PasswordNode))),
+		Self: d.Node, Members: d.Members, Policy: d.policy, Log: d.raft, Leadership: d.raft, Group: d.raft,
+		Nodes:  controller.ShortCut(d.Node, leased{d.agent, d.lease}, d.nodes),
 		Logger: d.Logger, Registry: d.Registry,
 	})
-}
-
-// repoint points the pools to the primary of each agreed state as soon as it is
-// applied on this node.
-func (d *daemon) repoint(ctx context.Context) error {
-	for {
-		state, index := d.raft.State()
-		changed := d.raft.Changed(index)
-		d.pools.Retarget(pool.Target{
-			Node: state.Primary.Node, Epoch: state.Primary.Epoch, Open: state.Primary.Access == failover.AccessOpen,
-			Timeline: state.Lineage.Current(),
-		})
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-		}
-	}
 }
 
 // runStore serves the experiment side from a schema that is up to date.
@@ -159,28 +172,40 @@ func (d *daemon) runStore(ctx context.Context) error {
 
 // ready says why this node cannot serve requests now, or nil.
 func (d *daemon) ready() error {
+	if d.membership.removed.Load() {
+		return errRemoved
+	}
 	if !d.pools.Target().Open {
 		return errNoPrimary
+	}
+	if d.lease.Left() <= 0 {
+		return errNoLease
 	}
 	return d.store.Ready()
 }
 
+// clusterOptions is what the routes of the cluster are made of.
+func (d *daemon) clusterOptions() clusterapi.Options {
+	return clusterapi.Options{
+		Self: d.Node, Members: d.Members, Policy: d.policy, Agent: leased{d.agent, d.lease}, Guard: d.guard,
+		Transport: client.NodeTransport(d.trust()), Secure: d.certs != nil,
+		Logger: d.Logger, State: d.raft.State, View: d.controller.View, Leader: d.raft.Leader,
+		Servers: d.raft.Servers, Change: d.controller.Change, Identify: d.nodes.IdentityAt, Lost: d.pools.Lost, Lease: d.lease, Ready: d.ready,
+		RunningSettings: d.agent.RunningSettings,
+	}
+}
+
 // handler serves every route of the daemon.
 func (d *daemon) handler() http.Handler {
-	cluster := clusterapi.New(clusterapi.Options{
-		Self: d.Node, Members: d.Members, Policy: d.policy, Agent: d.agent, NodeToken: d.Secret.Password(pgcluster.PasswordNode),
-		Logger: d.Logger, State: d.raft.State, View: d.controller.View, Leader: d.raft.Leader,
-		Switchover: d.controller.Switchover,
-	})
 	return httpapi.New(httpapi.Options{
 		Assigner: d.store, Recorder: d.store, Layers: d.store, Experiments: d.store,
-		Ready:   d.ready,
-		Metrics: promhttp.HandlerFor(d.Registry, promhttp.HandlerOpts{}),
-		Logger:  d.Logger, Registry: d.Registry, Timeout: d.Timeout,
+		Guard: d.guard,
+		Ready: d.ready, Metrics: d.metrics(),
+		Logger: d.Logger, Registry: d.Registry, Timeout: d.Timeout,
 		Extra: func(r chi.Router) {
-			r.Group(cluster)
-			r.Group(httpapi.ImportRoutes(d.store, time.Now, d.Logger))
-			r.Group(reportapi.Routes(d.reporter, d.Logger))
+			r.Group(clusterapi.New(d.clusterOptions()))
+			r.Group(httpapi.ImportRoutes(d.store, d.guard, time.Now, d.Logger))
+			r.Group(reportapi.Routes(d.reporter, d.guard, d.Logger))
 		},
 		OpenAPI: []json.RawMessage{clusterapi.OpenAPI(), httpapi.ImportOpenAPI(), reportapi.OpenAPI()},
 	})

@@ -25,12 +25,20 @@ type Agent struct {
 	state   *stateFile
 	log     *slog.Logger
 	metrics *metrics
+	conf    *configuration
 
-	wake     chan struct{}  // an order was accepted
-	kick     chan struct{}  // probe now
-	barriers chan barrier   // a commit that proves the sync rule
+	wake     chan struct{} // an order was accepted
+	kick     chan struct{} // probe now
+	barriers chan barrier  // a commit that proves the sync rule
+	slotting sync.Mutex    // held while slots are looked at and changed
+
+	connects stall   // of new connections
+	beats    flushes // of a primary's heartbeats to its disk
+	streamed flushes // of what a standby receives to its disk
+
 	watchers sync.WaitGroup // one for the server
 
+	adopting   sync.Mutex // held while a server that runs already is looked for
 	mu         sync.Mutex
 	server     *server // nil while there is none
 	order      pgcluster.Order
@@ -46,6 +54,8 @@ type Agent struct {
 	work       *pgx.Conn
 	workServer *server
 	lastError  string
+	lastReview string // error of the last review
+	copies     backoff
 }
 
 // New prepares an agent. It reads the agent's saved state and touches nothing
@@ -66,10 +76,14 @@ func New(o Options) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.data, err = o.dataDir(p.data, state.get()); err != nil {
+		return nil, err
+	}
 	a := &Agent{
 		o: o, p: p, owner: owner{cred}, state: state,
 		log:      o.Logger,
 		metrics:  newMetrics(o.Registry),
+		conf:     newConfiguration(state.get()),
 		wake:     make(chan struct{}, 1),
 		kick:     make(chan struct{}, 1),
 		barriers: make(chan barrier, 1),
@@ -87,13 +101,22 @@ func New(o Options) (*Agent, error) {
 func (a *Agent) Run(ctx context.Context) error {
 	defer a.unwatch()
 	if err := a.begin(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // we were asked to end
+		}
 		return err
 	}
 	var loops sync.WaitGroup
 	loops.Go(func() { a.probe(ctx) })
 	loops.Go(func() { a.heartbeat(ctx) })
+	loops.Go(func() { a.knock(ctx) })
 	loops.Go(func() { a.commitBarriers(ctx) })
+	loops.Go(func() { a.retain(ctx) })
 	loops.Go(func() { a.reconcile(ctx) })
+	loops.Go(func() { a.keepConfig(ctx) })
+	loops.Go(func() { a.keepCerts(ctx) })
+	loops.Go(func() { a.lookAfter(ctx) })
+	loops.Go(func() { a.watchDisks(ctx) })
 	<-ctx.Done()
 	if !a.o.StopOnExit {
 		loops.Wait()
@@ -111,11 +134,25 @@ func (a *Agent) begin(ctx context.Context) error {
 			return fmt.Errorf("agent: make folder: %w", err)
 		}
 	}
+	if err := a.checkDataDir(ctx); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
+	if err := a.vet(ctx); err != nil {
+		a.log.WarnContext(ctx, "settings not checked, will retry", "error", err)
+	}
+	a.reportSetAside()
 	adopted, err := a.adopt(ctx)
 	if err != nil {
 		return fmt.Errorf("agent: find PostgreSQL: %w", err)
 	}
+	if s := a.running(); s != nil && s.foreign {
+		return a.beginForeign(ctx)
+	}
 	if !adopted {
+		if a.foreign() { // what runs there is not for us to kill
+			a.beginStopped(ctx)
+			return nil
+		}
 		if err := a.killOrphans(ctx); err != nil {
 			return fmt.Errorf("agent: %w", err)
 		}
@@ -123,6 +160,9 @@ func (a *Agent) begin(ctx context.Context) error {
 		return nil
 	}
 	a.log.InfoContext(ctx, "adopted a running PostgreSQL", "pid", a.running().pid)
+	if err := a.findFloors(ctx); err != nil {
+		return fmt.Errorf("agent: %w", err)
+	}
 	// What was saved may not have been written when our predecessor ended.
 	if err := a.apply(func(*settings) {}); err != nil {
 		return fmt.Errorf("agent: %w", err)
@@ -194,7 +234,7 @@ func (a *Agent) Submit(ctx context.Context, o pgcluster.Order) error {
 		a.state.get().report(r)
 		r.Order = pgcluster.OrderStatus{Kind: o.Kind, Stamp: o.Stamp, Step: "accepted"}
 		if o.Kind == pgcluster.OrderFollow {
-			r.Order.Upstream, r.Order.Timeline, r.Order.Reclone = o.Upstream, o.Lineage.Current(), o.Reclone
+			r.Order.Upstream, r.Order.Timeline, r.Order.Reclone, r.Order.Clone = o.Upstream, o.Lineage.Current(), o.Reclone, o.Clone
 		}
 	})
 	a.wakeUp()
@@ -236,9 +276,10 @@ func (a *Agent) checkOrder(o pgcluster.Order) error {
 		return fmt.Errorf("order is for node %q, this is %q", o.Node, a.o.Node)
 	}
 	switch o.Kind {
-	case pgcluster.OrderInit, pgcluster.OrderRecruit, pgcluster.OrderLead, pgcluster.OrderCheckpoint, pgcluster.OrderStop:
+	case pgcluster.OrderInit, pgcluster.OrderRecruit, pgcluster.OrderLead, pgcluster.OrderCheckpoint, pgcluster.OrderStop,
+		pgcluster.OrderRestart, pgcluster.OrderRest:
 	case pgcluster.OrderFollow:
-		if _, ok := a.o.member(o.Upstream); !ok || o.Upstream == a.o.Node {
+		if _, ok := a.member(o.Upstream); !ok || o.Upstream == a.o.Node {
 			return fmt.Errorf("order to follow %q: not another member", o.Upstream)
 		}
 	default:
@@ -285,11 +326,15 @@ func (a *Agent) attempt(ctx context.Context) time.Duration {
 	a.interrupt = cancel
 	a.mu.Unlock()
 	if idle {
+		a.review(ctx, o)
 		return reviewInterval
 	}
 	err := a.checkOrder(o) // again: the data may have come after the order
 	if err == nil {
 		err = a.settle(ctx)
+	}
+	if err == nil && o.Kind != pgcluster.OrderRest {
+		err = a.takeOver(ctx, o)
 	}
 	if err == nil {
 		err = a.carryOut(ctx, o)
@@ -303,6 +348,34 @@ func (a *Agent) attempt(ctx context.Context) time.Duration {
 		return retryInterval
 	}
 	return reviewInterval
+}
+
+// review mends what can slip without a report that shows it.
+func (a *Agent) review(ctx context.Context, o pgcluster.Order) {
+	r := a.Report()
+	if !r.Order.Done || !r.Running() {
+		return
+	}
+	var err error
+	switch o.Kind {
+	case pgcluster.OrderLead:
+		err = a.serve(ctx, o.Stamp.Epoch)
+	case pgcluster.OrderFollow, pgcluster.OrderRestart:
+		var stopped bool
+		if stopped, err = a.stopLacking(ctx); stopped {
+			a.wakeUp() // to start it again
+		}
+	case pgcluster.OrderInit, pgcluster.OrderRecruit, pgcluster.OrderCheckpoint, pgcluster.OrderStop, pgcluster.OrderRest:
+		return
+	}
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if ctx.Err() == nil && text != a.lastReview {
+		a.lastReview = text
+		a.log.WarnContext(ctx, "reviewed", "order", string(o.Kind), "error", text) // empty once all is in order again
+	}
 }
 
 // settle waits for a server that somebody has asked to end.
@@ -358,6 +431,10 @@ func (a *Agent) carryOut(ctx context.Context, o pgcluster.Order) error {
 		return a.checkpoint(ctx)
 	case pgcluster.OrderStop:
 		return a.stopInOrder(ctx, o)
+	case pgcluster.OrderRestart:
+		return a.restart(ctx, o)
+	case pgcluster.OrderRest:
+		return nil
 	default:
 		return fmt.Errorf("order kind %q is unknown", o.Kind)
 	}
@@ -371,7 +448,9 @@ func satisfied(o pgcluster.Order, r pgcluster.Report) bool {
 		return r.Running() && r.Role == pgcluster.RolePrimary && r.SyncNames == o.Sync.Names()
 	case pgcluster.OrderFollow:
 		return r.Running() && r.Role == pgcluster.RoleStandby && r.Receiver.Streaming
-	case pgcluster.OrderInit, pgcluster.OrderRecruit, pgcluster.OrderCheckpoint, pgcluster.OrderStop:
+	case pgcluster.OrderRecruit:
+		return !r.Running() || r.Role != pgcluster.RolePrimary // promoted by hand
+	case pgcluster.OrderInit, pgcluster.OrderCheckpoint, pgcluster.OrderStop, pgcluster.OrderRestart, pgcluster.OrderRest:
 		return true
 	default:
 		return true

@@ -20,6 +20,8 @@ const nobody = "ANY 1 (xpd_nobody)"
 type settings struct {
 	Sync     string           `json:"sync"`     // synchronous_standby_names
 	Upstream pgcluster.NodeID `json:"upstream"` // empty: detached
+	Stream   uint64           `json:"stream"`   // epoch whose slot on the upstream to stream through
+	Serving  bool             `json:"serving"`  // standbys may log in: only the slots of the epoch are there
 	Writable bool             `json:"writable"` // sessions may write unless they say otherwise
 	Locked   bool             `json:"locked"`   // the service role cannot log in over TCP
 	Arming   bool             `json:"arming"`   // Sync was empty: not everybody waits yet
@@ -27,16 +29,6 @@ type settings struct {
 
 // detached are the settings of a standby that streams from nobody.
 func detached() settings { return settings{Sync: nobody} }
-
-// ownSettings are the settings that Options.Settings must not contain: the
-// agent's promises rest on them.
-var ownSettings = []string{ //nolint:gochecknoglobals // a constant list
-	"config_file", "data_directory", "default_transaction_read_only", "external_pid_file", "full_page_writes",
-	"fsync", "hba_file", "hot_standby", "ident_file", "lc_messages", "listen_addresses", "logging_collector", "log_destination",
-	"port", "primary_conninfo", "primary_slot_name", "recovery_target_timeline", "restart_after_crash",
-	"restore_command", "synchronous_commit", "synchronous_standby_names", "unix_socket_directories",
-	"unix_socket_permissions", "wal_level",
-}
 
 // defaultSettings may be changed by Options.Settings.
 func defaultSettings() map[string]string {
@@ -46,7 +38,8 @@ func defaultSettings() map[string]string {
 		"jit":                            "off", // compiling costs more than any statement of a request
 		"log_line_prefix":                "%m [%p] %b %q%u@%d/%a ",
 		"max_connections":                "200",
-		"max_replication_slots":          "16",
+		"max_replication_slots":          "32",
+		"max_slot_wal_keep_size":         "2GB", // of WAL that a standby which is away may hold back
 		"max_wal_senders":                "16",
 		"max_wal_size":                   "1GB",
 		"shared_buffers":                 "128MB",
@@ -56,6 +49,7 @@ func defaultSettings() map[string]string {
 		"tcp_keepalives_interval":        "2",
 		"wal_compression":                "on",
 		"wal_keep_size":                  "512MB",
+		"wal_level":                      "replica", // or logical; vet sees to it
 		"wal_receiver_status_interval":   "1s",
 		"wal_receiver_timeout":           "2s", // asks a silent upstream for a sign of life after half of it: the standby vouches for an idle primary whose xpd is gone
 		"wal_retrieve_retry_interval":    "100ms",
@@ -79,6 +73,7 @@ func postgresqlConf(o Options, p paths, s settings) string {
 		"logging_collector":             "off",
 		"port":                          strconv.Itoa(self.PGPort),
 		"primary_conninfo":              primaryConninfo(o, p, s.Upstream),
+		"primary_slot_name":             primarySlot(o, s),
 		"recovery_target_timeline":      "latest",
 		"restart_after_crash":           "off",
 		"restore_command":               "",
@@ -86,8 +81,9 @@ func postgresqlConf(o Options, p paths, s settings) string {
 		"synchronous_standby_names":     s.Sync,
 		"unix_socket_directories":       p.run,
 		"unix_socket_permissions":       "0700",
-		"wal_level":                     "replica",
+		"wal_log_hints":                 "on", // pg_rewind needs them where there are no checksums
 	})
+	maps.Copy(all, tlsSettings(o, p))
 	var b strings.Builder
 	b.WriteString("# Written by xpd. Changes are overwritten.\n")
 	for _, name := range slices.Sorted(maps.Keys(all)) {
@@ -103,7 +99,7 @@ func primaryConninfo(o Options, p paths, upstream pgcluster.NodeID) string {
 	if !ok {
 		return ""
 	}
-	return conninfo(map[string]string{
+	params := map[string]string{
 		"application_name":    string(o.Node),
 		"connect_timeout":     "2",
 		"gssencmode":          "disable",
@@ -115,7 +111,17 @@ func primaryConninfo(o Options, p paths, upstream pgcluster.NodeID) string {
 		"port":                strconv.Itoa(m.PGPort),
 		"tcp_user_timeout":    "3000",
 		"user":                ReplicationRole,
-	})
+	}
+	maps.Copy(params, tlsSource(o, p))
+	return conninfo(params)
+}
+
+// primarySlot names the slot on the upstream.
+func primarySlot(o Options, s settings) string {
+	if s.Upstream == "" {
+		return ""
+	}
+	return pgcluster.SlotName(s.Stream, o.Node)
 }
 
 // conninfo renders a libpq connection string.
@@ -129,20 +135,30 @@ func conninfo(params map[string]string) string {
 }
 
 // hbaConf renders pg_hba.conf. The local socket is trusted because its folder
-// lets only root and PostgreSQL's own user in.
+// lets only root and PostgreSQL's own user in. With TLS the agent's roles are let in
+// over nothing else, and members need a certificate beside the password.
 func hbaConf(o Options, s settings) string {
 	var b strings.Builder
 	b.WriteString("# Written by xpd. Changes are overwritten.\n")
-	b.WriteString("local all all trust\n")
+	b.WriteString("local all all trust\nlocal replication all trust\n") // of this host's own backups
+	host, member := "host", ""
+	if o.TLS != nil {
+		host, member = "hostssl", " clientcert=verify-ca"
+	}
 	for _, addr := range memberAddresses(o.Members) {
-		fmt.Fprintf(&b, "host replication %s %s scram-sha-256\n", ReplicationRole, addr)
-		fmt.Fprintf(&b, "host all %s %s scram-sha-256\n", AdminRole, addr)
+		if s.Serving {
+			fmt.Fprintf(&b, "%s replication %s %s scram-sha-256%s\n", host, ReplicationRole, addr, member)
+		}
+		fmt.Fprintf(&b, "%s all %s %s scram-sha-256%s\n", host, AdminRole, addr, member)
 	}
 	method := "scram-sha-256"
 	if s.Locked {
 		method = "reject"
 	}
-	fmt.Fprintf(&b, "host all %s all %s\n", ServiceRole, method)
+	fmt.Fprintf(&b, "%s all %s all %s\n", host, ServiceRole, method)
+	if o.TLS != nil { // an adopted rule must not let them in either
+		fmt.Fprintf(&b, "hostnossl all %s,%s,%s all reject\n", AdminRole, ReplicationRole, ServiceRole)
+	}
 	return b.String()
 }
 
@@ -179,17 +195,39 @@ func onOff(b bool) string {
 	return "off"
 }
 
-// writeConf brings the files in conf/ up to date with s.
-func (a *Agent) writeConf(s settings) error {
+// writeConf brings the files in conf/ up to date with what is saved and agreed on.
+func (a *Agent) writeConf() error {
+	a.conf.writing.Lock()
+	defer a.conf.writing.Unlock()
+	var version uint64
+	st := a.state.get()
+	if st.Config != nil {
+		version = st.Config.Version
+	}
+	o, complaints := a.options(), a.complaints()
+	ad := a.adopted()
+	if a.doubted() {
+		ad = nil
+	}
+	if err := a.copyCerts(); err != nil { // before there is a file that names them
+		return err
+	}
 	for path, content := range map[string]string{
-		a.p.config(): postgresqlConf(a.o, a.p, s),
-		a.p.hba():    hbaConf(a.o, s),
-		a.p.ident():  "# Written by xpd. Changes are overwritten.\n",
+		a.p.config(): postgresqlConf(o, a.p, st.Settings),
+		a.p.hba():    hbaConf(o, st.Settings) + ad.hba(st.Settings),
+		a.p.ident():  "# Written by xpd. Changes are overwritten.\n" + ad.ident(),
 	} {
 		if err := a.owner.replace(path, []byte(content)); err != nil {
 			return fmt.Errorf("write configuration: %w", err)
 		}
 	}
+	served := a.running() != nil && !a.isForeign()
+	a.publish(func(r *pgcluster.Report) {
+		r.Refused = complaints
+		if !served { // else confirm sets it, once it is known what waits for a restart
+			r.Config = version
+		}
+	})
 	return nil
 }
 
@@ -198,14 +236,13 @@ func (a *Agent) writeConf(s settings) error {
 func (a *Agent) apply(change func(*settings)) error {
 	// Saved before it is written: after a crash in between, the agent writes the
 	// files again from what it saved.
-	st, err := a.save(func(s *saved) { change(&s.Settings) })
-	if err != nil {
+	if _, err := a.save(func(s *saved) { change(&s.Settings) }); err != nil {
 		return err
 	}
-	if err := a.writeConf(st.Settings); err != nil {
+	if err := a.writeConf(); err != nil {
 		return err
 	}
-	if srv := a.running(); srv != nil {
+	if srv := a.running(); srv != nil && !srv.foreign {
 		return srv.reload()
 	}
 	return nil

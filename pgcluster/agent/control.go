@@ -38,7 +38,8 @@ func (c control) clean() bool {
 // promotion the latest checkpoint is still on the old one.
 func (c control) timeline() pgcluster.Timeline { return max(c.Timeline, c.MinRecoverTimeline) }
 
-func (a *Agent) readControl(ctx context.Context, dir string) (control, error) {
+// controlData returns what pg_controldata prints.
+func (a *Agent) controlData(ctx context.Context, dir string) (map[string]string, error) {
 	cmd := exec.CommandContext(ctx, filepath.Join(a.o.BinDir, "pg_controldata"), dir)
 	cmd.Env = []string{"LC_ALL=C"}
 	out, err := cmd.Output()
@@ -46,22 +47,30 @@ func (a *Agent) readControl(ctx context.Context, dir string) (control, error) {
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			err = fmt.Errorf("%w: %s", err, strings.TrimSpace(string(exit.Stderr)))
 		}
-		return control{}, fmt.Errorf("read control file: %w", err)
+		return nil, fmt.Errorf("read control file: %w", err)
 	}
-	c, err := parseControl(string(out))
+	fields := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		if k, v, ok := strings.Cut(line, ":"); ok {
+			fields[k] = strings.TrimSpace(v)
+		}
+	}
+	return fields, nil
+}
+
+func (a *Agent) readControl(ctx context.Context, dir string) (control, error) {
+	fields, err := a.controlData(ctx, dir)
+	if err != nil {
+		return control{}, err
+	}
+	c, err := parseControl(fields)
 	if err != nil {
 		return control{}, fmt.Errorf("read control file: %w", err)
 	}
 	return c, nil
 }
 
-func parseControl(out string) (control, error) {
-	fields := map[string]string{}
-	for line := range strings.Lines(out) {
-		if k, v, ok := strings.Cut(line, ":"); ok {
-			fields[k] = strings.TrimSpace(v)
-		}
-	}
+func parseControl(fields map[string]string) (control, error) {
 	c := control{
 		SystemID: fields["Database system identifier"],
 		State:    fields["Database cluster state"],

@@ -16,19 +16,49 @@
 // runs PostgreSQL:
 //
 //	data/      PGDATA
-//	conf/      postgresql.conf, pg_hba.conf, pg_ident.conf, upstream.pgpass;
+//	conf/      postgresql.conf, pg_hba.conf, pg_ident.conf, upstream.pgpass, and
+//	           ca.crt and node.pem, copies of what [Options].TLS holds;
 //	           outside PGDATA, so that pg_rewind and pg_basebackup leave them alone
 //	run/       the local socket; who can enter this folder is trusted
 //	log/       postgres.log
 //	diverged/  WAL that was set aside before a rewind, newest five
 //
 // data.init, data.clone and data.old are steps on the way; the next attempt
-// removes them. While rewind.in-progress is there, data/ is half of one thing and
-// half of another: it counts as no data and is replaced by a clone.
+// removes them, data.old when its successor streams. While rewind.in-progress is
+// there, data/ is half of one thing and half of another: it counts as no data and is
+// replaced by a clone. PGDATA may be elsewhere ([Options].DataDir); then these steps
+// are beside it.
 //
-// The agent's settings are its own: ALTER SYSTEM on one of them is undone as soon
-// as it is noticed, within about a tenth of a second for the rule of synchronous
-// commits, and logged as an error.
+// # Slots
+//
+// A primary has one physical slot for each other member, named after the epoch
+// ([pgcluster.SlotName]), and a standby streams through the one of the epoch that it
+// was ordered to follow in. So nobody streams on the orders of another epoch, even if
+// its xpd is down, and no standby counts twice. Nobody may log in to replicate before
+// the slots are in order. A standby has slots xpd_keep_NODE, which only keep the WAL
+// that other members lack; a promotion copies them.
+//
+// # Settings
+//
+// Of a setting that several chose, the last wins: the agent's default, what an adopted
+// server had, [Options].Settings, the cluster's ([Agent.Configure]). PostgreSQL's own
+// parser is asked about each before it is written. What it refuses is left out and
+// reported. Values that it takes one by one may still keep it from starting: then the
+// next start is with those that a server has served with before.
+//
+// The settings of [pgcluster.OwnedSettings] are the agent's own: ALTER SYSTEM on one of
+// them is undone as soon as it is noticed, within about a tenth of a second for the
+// rule of synchronous commits and two for others, and so is ALTER ROLE on the agent's
+// roles; both are logged as errors and reported. Where the agent has certificates
+// ([Options].TLS), ssl and its files are its own, too.
+//
+// # Adoption
+//
+// A data directory that others have set up is reported as what it is and left alone,
+// its server too ([pgcluster.ProcessForeign]), until the first order to lead or to
+// follow. Then that server is stopped, what is the agent's is taken out of
+// postgresql.auto.conf, and the rest of its configuration is kept in agent.json. A
+// server that others start on the data later is stopped: it knows nothing of epochs.
 //
 // # Why a pledge holds
 //

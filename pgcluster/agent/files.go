@@ -37,28 +37,37 @@ func (w owner) replace(path string, content []byte) error {
 	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, content) {
 		return nil
 	}
-	temp := path + ".new"
-	if err := os.WriteFile(temp, content, 0o600); err != nil {
-		return err
-	}
-	if err := w.take(temp); err != nil {
+	temp, err := w.create(path+".new", content, false)
+	if err != nil {
 		return err
 	}
 	return os.Rename(temp, path)
 }
 
-// replaceDurably is replace that also survives a power cut once it returns.
-func (w owner) replaceDurably(path string, content []byte) error {
-	temp := path + ".new"
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// create makes a file that is not there before. Its folder belongs to the owner, who
+// may have put a link there that leads to what only root may write.
+func (w owner) create(path string, content []byte, durably bool) (string, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, err = f.Write(content)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+	if err == nil && durably {
+		err = f.Sync()
 	}
-	if err := w.take(temp); err != nil {
+	if err == nil && w.credential != nil {
+		err = f.Chown(int(w.credential.Uid), int(w.credential.Gid))
+	}
+	return path, errors.Join(err, f.Close())
+}
+
+// replaceDurably is replace that also survives a power cut once it returns.
+func (w owner) replaceDurably(path string, content []byte) error {
+	temp, err := w.create(path+".new", content, true)
+	if err != nil {
 		return err
 	}
 	return rename(temp, path)
@@ -95,3 +104,6 @@ func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return err == nil
 }
+
+// DataDir returns where PostgreSQL's data is.
+func (a *Agent) DataDir() string { return a.p.data }

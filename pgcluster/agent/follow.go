@@ -24,7 +24,20 @@ func (a *Agent) follow(ctx context.Context, o pgcluster.Order) error {
 		return err
 	}
 	// Not again for a repeated order: what it has now may be what was acknowledged.
-	if st := a.state.get(); o.Reclone && max(st.Led, st.Followed) != o.Stamp.Epoch {
+	st := a.state.get()
+	asked := o.Clone > st.Cloned
+	if asked && o.Void {
+		asked = false
+		if _, err := a.save(func(s *saved) { s.Cloned = o.Clone }); err != nil {
+			return err
+		}
+	}
+	if asked && o.Discard {
+		if err := a.discard(ctx, o); err != nil {
+			return err
+		}
+	}
+	if asked || (o.Reclone && max(st.Led, st.Followed) != o.Stamp.Epoch) {
 		if err := a.takeWay(ctx, o, routeClone); err != nil {
 			return err
 		}
@@ -43,7 +56,8 @@ func (a *Agent) follow(ctx context.Context, o pgcluster.Order) error {
 	if err := a.followUp(ctx, o); err != nil {
 		return err
 	}
-	return a.removeOldData()
+	a.copies = backoff{}
+	return a.removeOldData(0)
 }
 
 // followFromStopped brings the data directory onto the upstream's lineage as far
@@ -85,6 +99,9 @@ func (a *Agent) followAsFormerPrimary(ctx context.Context, o pgcluster.Order, d 
 // takeWay rewinds or clones. Both need an upstream that is on its new timeline.
 func (a *Agent) takeWay(ctx context.Context, o pgcluster.Order, way route) error {
 	if err := a.checkUpstream(ctx, o); err != nil {
+		return err
+	}
+	if err := a.roomFor(ctx, way, o); err != nil {
 		return err
 	}
 	if err := a.stop(ctx, fastStop); err != nil {
@@ -131,7 +148,7 @@ func (a *Agent) attach(o pgcluster.Order) error {
 	}
 	return a.apply(func(s *settings) {
 		*s = detached()
-		s.Upstream = o.Upstream
+		s.Upstream, s.Stream = o.Upstream, o.Stamp.Epoch
 	})
 }
 
@@ -196,7 +213,7 @@ func (a *Agent) followUp(ctx context.Context, o pgcluster.Order) error {
 	a.step("waiting to stream from " + string(o.Upstream))
 	for {
 		bounded, cancel := context.WithTimeout(ctx, diagnoseAfter)
-		err := a.awaitStreaming(bounded, o)
+		err := a.awaitStreaming(bounded, o.Upstream, o.Stamp.Epoch)
 		cancel()
 		if err == nil || !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
 			return err
@@ -233,20 +250,24 @@ func ahead(ordered, local pgcluster.Lineage) bool {
 	return len(local) > len(ordered) && slices.Equal(ordered, local[:len(ordered)])
 }
 
-// awaitStreaming waits for a walreceiver that streams from this very upstream:
-// the one of the upstream before may live on for a moment.
-func (a *Agent) awaitStreaming(ctx context.Context, o pgcluster.Order) error {
-	m, _ := a.o.member(o.Upstream) // checkOrder made sure
+// awaitStreaming waits for a walreceiver that streams from this very upstream in
+// this epoch: the one of the upstream before may live on for a moment.
+func (a *Agent) awaitStreaming(ctx context.Context, upstream pgcluster.NodeID, epoch uint64) error {
+	m, ok := a.member(upstream)
+	if !ok {
+		return fmt.Errorf("stream from %q: not a member", upstream)
+	}
 	sql := fmt.Sprintf(`
 SELECT count(*) = 1 FROM pg_stat_wal_receiver
-WHERE status = 'streaming' AND sender_host = %s AND sender_port = %d`, quoteLiteral(m.Host), m.PGPort)
+WHERE status = 'streaming' AND sender_host = %s AND sender_port = %d AND slot_name = %s`,
+		quoteLiteral(m.Host), m.PGPort, quoteLiteral(pgcluster.SlotName(epoch, a.o.Node)))
 	err := until(ctx, 5*time.Millisecond, func(ctx context.Context) (bool, error) {
 		var streams bool
 		err := a.queryRow(ctx, sql, &streams)
 		return streams, err
 	})
 	if err != nil {
-		return fmt.Errorf("stream from %s: %w", o.Upstream, err)
+		return fmt.Errorf("stream from %s: %w", upstream, err)
 	}
 	a.probeNow()
 	err = a.await(ctx, func(r pgcluster.Report) (bool, error) { return r.Receiver.Streaming, nil })

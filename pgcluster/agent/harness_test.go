@@ -35,6 +35,12 @@ type node struct {
 // newNodes starts n agents on loopback, without data.
 func newNodes(t *testing.T, n int) []*node {
 	t.Helper()
+	return newNodesWith(t, n, func(*agent.Options) {})
+}
+
+// newNodesWith is newNodes with other options.
+func newNodesWith(t *testing.T, n int, change func(*agent.Options)) []*node {
+	t.Helper()
 	bin := pgtest.BinDir(t)
 	dir := pgtest.Dir(t)
 	var members []pgcluster.Member
@@ -55,6 +61,7 @@ func newNodes(t *testing.T, n int) []*node {
 			},
 			Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		}}
+		change(&nd.o)
 		nd.start()
 		t.Cleanup(func() { nd.end(true) })
 		nodes = append(nodes, nd)
@@ -199,7 +206,14 @@ func anyOf(k int, members ...pgcluster.NodeID) pgcluster.SyncSet {
 func initialized(t *testing.T, n int, sync bool) []*node {
 	t.Helper()
 	nodes := newNodes(t, n)
+	initialize(nodes, sync)
+	return nodes
+}
+
+// initialize does what initialized says with nodes that are there.
+func initialize(nodes []*node, sync bool) {
 	first := nodes[0]
+	first.t.Helper()
 	r := first.do(pgcluster.Order{Kind: pgcluster.OrderInit, Stamp: stamp(1, 1)})
 	set := pgcluster.SyncSet{}
 	for i, nd := range nodes[1:] {
@@ -210,7 +224,6 @@ func initialized(t *testing.T, n int, sync bool) []*node {
 		set.K = 1
 	}
 	first.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(1, 10), SystemID: r.SystemID, Sync: set, Barrier: true, Open: true})
-	return nodes
 }
 
 func (n *node) tryService() (*pgx.Conn, error) {

@@ -31,12 +31,15 @@ func (a *Agent) initialize(ctx context.Context, o pgcluster.Order) error {
 		return err
 	}
 	a.step("creating roles")
-	return a.createRoles(ctx)
+	if err := a.createRoles(ctx); err != nil {
+		return err
+	}
+	return a.serve(ctx, o.Stamp.Epoch)
 }
 
 func (a *Agent) initdb(ctx context.Context, epoch uint64) error {
 	a.step("running initdb")
-	temp := filepath.Join(a.p.pg, "data.init")
+	temp := a.p.data + ".init"
 	if err := a.killOrphans(ctx); err != nil {
 		return err
 	}
@@ -69,8 +72,13 @@ func (a *Agent) createRoles(ctx context.Context) error {
 		return err
 	}
 	defer closeConn(ctx, conn)
-	// A statement that fails would be logged with its password.
-	statements := []string{"SET log_min_error_statement = panic", "SET default_transaction_read_only = off"}
+	// Nobody is to read a password in the log, whatever an adopted server logs.
+	statements := []string{
+		"SET log_min_error_statement = panic", "SET log_statement = none", "SET log_duration = off",
+		"SET log_min_duration_statement = -1", "SET log_min_duration_sample = -1", "SET log_transaction_sample_rate = 0",
+		"SET pg_stat_statements.track = none", "SET auto_explain.log_min_duration = -1",
+		"SET default_transaction_read_only = off", "SET password_encryption = 'scram-sha-256'",
+	}
 	for _, r := range []struct{ name, options, secret string }{
 		{AdminRole, "LOGIN SUPERUSER", a.o.Secrets.Admin},
 		{ReplicationRole, "LOGIN REPLICATION", a.o.Secrets.Replication},
@@ -91,7 +99,9 @@ func (a *Agent) createRoles(ctx context.Context) error {
 		return fmt.Errorf("create database: %w", err)
 	}
 	if !known {
-		statements = append(statements, "CREATE DATABASE "+Database+" OWNER "+ServiceRole)
+		// The same everywhere, whatever an adopted server's template is.
+		statements = append(statements, "CREATE DATABASE "+Database+" OWNER "+ServiceRole+
+			" TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'")
 	}
 	for _, s := range statements {
 		if _, err := conn.Exec(ctx, s); err != nil {

@@ -47,6 +47,20 @@ func (a *Agent) lead(ctx context.Context, o pgcluster.Order) error {
 	if err != nil {
 		return err
 	}
+	// Clients wait for this. What the barrier proved holds until the order's rule is in
+	// force, which may be another one by now.
+	if o.Open && o.Barrier && a.state.get().Barrier == epoch {
+		if err := a.gate(ctx, epoch, true); err != nil {
+			return err
+		}
+	}
+	// Before the barrier: nobody acknowledges it on the orders of an epoch before.
+	if err := a.serve(ctx, epoch); err != nil {
+		return err
+	}
+	if err := a.adoptRoles(ctx); err != nil {
+		return err
+	}
 	if err := a.keepSync(ctx, o.Sync.Names(), o.SyncSeq); err != nil {
 		return err
 	}
@@ -109,8 +123,15 @@ func (a *Agent) recovering(ctx context.Context) (bool, error) {
 // promote turns a running standby into the primary. Its sessions survive.
 func (a *Agent) promote(ctx context.Context, o pgcluster.Order) error {
 	names := o.Sync.Names()
+	a.step("making slots")
+	// Not after the promotion: a checkpoint could recycle what a standby still needs.
+	if err := a.prepareSlots(ctx, o.Stamp.Epoch); err != nil {
+		return err
+	}
 	a.step("presetting synchronous_standby_names")
-	err := a.apply(func(s *settings) { s.Sync, s.Upstream, s.Writable, s.Locked = names, "", false, false })
+	err := a.apply(func(s *settings) {
+		s.Sync, s.Upstream, s.Writable, s.Locked, s.Serving = names, "", false, false, true
+	})
 	if err != nil {
 		return err
 	}
@@ -134,7 +155,7 @@ func (a *Agent) promote(ctx context.Context, o pgcluster.Order) error {
 	if !asked {
 		return errors.New("promote: PostgreSQL refused")
 	}
-	err = until(ctx, 10*time.Millisecond, func(ctx context.Context) (bool, error) {
+	err = until(ctx, 3*time.Millisecond, func(ctx context.Context) (bool, error) {
 		recovering, err := a.recovering(ctx)
 		return !recovering, err
 	})
@@ -142,6 +163,7 @@ func (a *Agent) promote(ctx context.Context, o pgcluster.Order) error {
 		return fmt.Errorf("promote: %w", err)
 	}
 	a.log.InfoContext(ctx, "promoted", "epoch", o.Stamp.Epoch, "sync", names)
+	a.forgetFloors()
 	if _, err := a.save(func(s *saved) { s.Promoting = false }); err != nil {
 		return err
 	}
@@ -156,8 +178,8 @@ func (a *Agent) probeNow() {
 	}
 }
 
-// keepSync brings the rule into force. From an empty one it takes a checkpoint
-// more: see the package comment on the flag.
+// keepSync brings the rule into force, as far as the postmaster is concerned: each
+// walsender loads it in its own time.
 func (a *Agent) keepSync(ctx context.Context, names string, seq uint64) error {
 	if a.state.get().Settings.Sync != names {
 		a.step("changing synchronous_standby_names")
@@ -175,10 +197,8 @@ func (a *Agent) keepSync(ctx context.Context, names string, seq uint64) error {
 	if err := a.awaitSetting(ctx, "synchronous_standby_names", names); err != nil {
 		return err
 	}
-	if a.state.get().Settings.Arming {
-		if err := a.arm(ctx, names); err != nil {
-			return err
-		}
+	if err := a.confirmSync(ctx, names); err != nil {
+		return err
 	}
 	err := until(ctx, 5*time.Millisecond, func(ctx context.Context) (bool, error) {
 		now, err := a.observeNow(ctx)
@@ -192,27 +212,42 @@ func (a *Agent) keepSync(ctx context.Context, names string, seq uint64) error {
 	return nil
 }
 
-// arm returns once every commit waits by the rule. The postmaster passes a reload
-// on to all its children before it forks again, so a new backend that shows the
-// rule proves that the checkpointer was told; and the checkpointer looks at its
-// settings before it begins a checkpoint that was asked for later.
-func (a *Agent) arm(ctx context.Context, names string) error {
-	conn, err := a.connect(ctx)
+// confirmSync returns once every process of the server has been told the rule. An
+// old session shows it as soon as it has itself reloaded, which says nothing of the
+// others; but the postmaster passes a reload on to all its children before it forks
+// again, so a new backend that shows the rule proves it.
+//
+// After an empty rule that is not enough, see the package comment on the flag: the
+// checkpointer has to act on it, which it does before a checkpoint that is asked for
+// after it was told.
+func (a *Agent) confirmSync(ctx context.Context, names string) error {
+	bounded, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := a.connect(bounded)
 	if err != nil {
-		return err
+		return fmt.Errorf("confirm synchronous_standby_names: %w", err)
 	}
 	defer closeConn(ctx, conn)
+	undone := a.conf.undone.Load()
 	var got string
-	if err := conn.QueryRow(ctx, "SHOW synchronous_standby_names").Scan(&got); err != nil {
-		return fmt.Errorf("arm synchronous commit: %w", err)
+	if err := conn.QueryRow(bounded, "SHOW synchronous_standby_names").Scan(&got); err != nil {
+		return fmt.Errorf("confirm synchronous_standby_names: %w", err)
 	}
 	if got != names {
-		return fmt.Errorf("arm synchronous commit: %q is in force instead of %q", got, names)
+		return fmt.Errorf("confirm synchronous_standby_names: %q is in force instead of %q", got, names)
 	}
-	if _, err := conn.Exec(ctx, "CHECKPOINT"); err != nil {
-		return fmt.Errorf("arm synchronous commit: %w", err)
+	if !a.state.get().Settings.Arming {
+		return nil
 	}
-	_, err = a.save(func(s *saved) { s.Settings.Arming = false })
+	// Twice: the first may have been asked for after the checkpointer last looked at
+	// its settings and before it looked for requests.
+	for range 2 {
+		if _, err := conn.Exec(ctx, "CHECKPOINT"); err != nil {
+			return fmt.Errorf("arm synchronous commit: %w", err)
+		}
+	}
+	// Not if the rule was overridden, and that taken back, since then.
+	_, err = a.save(func(s *saved) { s.Settings.Arming = a.conf.undone.Load() != undone })
 	return err
 }
 
@@ -228,7 +263,7 @@ func (a *Agent) gate(ctx context.Context, epoch uint64, open bool) error {
 		_, err := a.save(func(s *saved) { s.Open = 0 })
 		return err
 	}
-	if a.state.get().Open == epoch {
+	if st := a.state.get(); st.Open == epoch && st.Settings.Writable {
 		return nil
 	}
 	a.step("opening to clients")
@@ -331,12 +366,14 @@ func (a *Agent) commitBarrier(ctx context.Context, b barrier) error {
 	if warned.Load() {
 		return errors.New("commit the barrier: the wait was cancelled")
 	}
+	// First, so that the report that tells of the barrier also shows which standbys have
+	// flushed it: the controller waits for both.
+	if _, err := a.probeOnce(ctx, conn); err != nil {
+		a.probeNow() // a moment later, then
+	}
 	if a.running() != b.server || a.state.get().Led != b.epoch {
 		return errors.New("commit the barrier: the epoch has passed")
 	}
-	if _, err = a.save(func(s *saved) { s.Barrier, s.BarrierAt = b.epoch, at }); err != nil {
-		return err
-	}
-	a.probeNow() // shows which standbys have flushed it
-	return nil
+	_, err = a.save(func(s *saved) { s.Barrier, s.BarrierAt = b.epoch, at })
+	return err
 }

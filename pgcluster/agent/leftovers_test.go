@@ -4,7 +4,11 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/xpd-platform/xpd/pgcluster"
 )
@@ -54,9 +58,9 @@ func TestAgent_unreadablePIDFile(t *testing.T) {
 	n1.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(3, 30), Barrier: true, Open: true})
 }
 
-// TestAgent_undoesAlterSystem has somebody override the rule of synchronous
+// TestAgent_F35_undoesAlterSystem has somebody override the rule of synchronous
 // commits by hand: no standby is waited for, until the agent notices.
-func TestAgent_undoesAlterSystem(t *testing.T) {
+func TestAgent_F35_undoesAlterSystem(t *testing.T) {
 	t.Parallel()
 	nodes := initialized(t, 2, true)
 	n1 := nodes[0]
@@ -83,4 +87,45 @@ func TestAgent_undoesAlterSystem(t *testing.T) {
 	if err := <-ended; err == nil {
 		t.Error("a commit that no standby has was acknowledged")
 	}
+}
+
+// TestAgent_confirmsARuleByANewSession has the sessions of the agent load a rule that
+// the postmaster has not passed on: what they show says nothing of the walsenders.
+func TestAgent_confirmsARuleByANewSession(t *testing.T) {
+	t.Parallel()
+	nodes := initialized(t, 2, true)
+	n1 := nodes[0]
+	rows, err := n1.admin().Query(t.Context(), "SELECT pid FROM pg_stat_activity WHERE application_name = 'xpd_agent'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sessions, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil || len(sessions) == 0 {
+		t.Fatalf("the agent's sessions: %v, %v", sessions, err)
+	}
+	postmaster, _ := n1.postmaster()
+	if err := syscall.Kill(postmaster, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Kill(postmaster, syscall.SIGCONT) //nolint:errcheck // it may have ended
+	n1.submit(pgcluster.Order{
+		Kind: pgcluster.OrderLead, Stamp: stamp(1, 20), Sync: anyOf(2, "n2"), SyncSeq: 5, Barrier: true, Open: true,
+	})
+	r := n1.await("the new rule in an old session", func(r pgcluster.Report) bool {
+		for _, pid := range sessions {
+			_ = syscall.Kill(pid, syscall.SIGHUP) // some end by themselves
+		}
+		return r.SyncNames == "ANY 2 (n2)"
+	})
+	if r.Order.SyncSeq != 0 {
+		t.Errorf("rule %d is confirmed by a session that was there before", r.Order.SyncSeq)
+	}
+	r = n1.await("a stall", func(r pgcluster.Report) bool { return r.ConnectStalled >= 2*time.Second })
+	if r.Order.SyncSeq != 0 {
+		t.Errorf("rule %d is confirmed while the postmaster knows nothing of it", r.Order.SyncSeq)
+	}
+	if err := syscall.Kill(postmaster, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	n1.await("the rule confirmed", func(r pgcluster.Report) bool { return r.Order.SyncSeq == 5 })
 }

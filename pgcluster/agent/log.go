@@ -2,11 +2,15 @@ package agent
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"io"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
-// maxLog is the size at which a start sets the server's log aside.
+// maxLog is the size at which the server's log is set aside. There are two at most.
 const maxLog = 64 << 20
 
 func openLog(w owner, path string) (*os.File, error) {
@@ -15,7 +19,8 @@ func openLog(w owner, path string) (*os.File, error) {
 			return nil, err
 		}
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640) //nolint:gosec // the group reads logs
+	// Not through a link: the folder is PostgreSQL's, and we may be root.
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND|unix.O_NOFOLLOW, 0o640) //nolint:gosec // the group reads logs
 	if err != nil {
 		return nil, err
 	}
@@ -24,6 +29,40 @@ func openLog(w owner, path string) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// trimLog sets the log of a running server aside once it is longer than most bytes. The
+// server goes on with the file that it has, at its end, so that is copied and emptied;
+// what is written in between is lost. A standby that may not stream writes ten lines a
+// second, on both sides, for as long as that takes.
+func trimLog(w owner, path string, most int64) error {
+	info, err := os.Stat(path)
+	if err != nil || info.Size() <= most {
+		return nil // or there is none yet
+	}
+	log, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("set log aside: %w", err)
+	}
+	defer log.Close()
+	// If it cannot be kept, the disk is full, most likely. PostgreSQL needs the room more
+	// than anybody the log.
+	return errors.Join(copyLog(w, log, path+".1"), log.Truncate(0))
+}
+
+func copyLog(w owner, log io.Reader, to string) error {
+	if err := os.Remove(to); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("remove old log: %w", err)
+	}
+	aside, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640) //nolint:gosec // the group reads logs
+	if err != nil {
+		return fmt.Errorf("set log aside: %w", err)
+	}
+	_, err = io.Copy(aside, log)
+	if err = errors.Join(err, aside.Close(), w.take(to)); err != nil {
+		return errors.Join(fmt.Errorf("set log aside: %w", err), os.Remove(to))
+	}
+	return nil
 }
 
 // logMark is a place in the server's log.

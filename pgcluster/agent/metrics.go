@@ -13,6 +13,9 @@ type metrics struct {
 	up       prometheus.Gauge
 	primary  prometheus.Gauge
 	lag      prometheus.Gauge
+	free     *prometheus.GaugeVec   // use: data, wal, state
+	size     *prometheus.GaugeVec   // likewise
+	settings *prometheus.GaugeVec   // state: refused, pending_restart, overridden, weak
 	exits    *prometheus.CounterVec // asked: yes, no
 	attempts *prometheus.CounterVec // by kind and result: both are small, closed sets
 }
@@ -32,6 +35,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "xpd_postgres_replay_lag_seconds",
 			Help: "Lag of the standby that is furthest behind in replay; on a primary.",
 		}),
+		free: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "xpd_postgres_disk_free_bytes",
+			Help: "Room on the filesystems that the node depends on.",
+		}, []string{"use"}),
+		size: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "xpd_postgres_disk_size_bytes",
+			Help: "Size of the filesystems that the node depends on.",
+		}, []string{"use"}),
+		settings: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "xpd_postgres_settings",
+			Help: "Settings that are not what somebody wanted them to be.",
+		}, []string{"state"}),
 		exits: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "xpd_postgres_exits_total",
 			Help: "Ends of the PostgreSQL server process.",
@@ -51,6 +66,15 @@ func (m *metrics) observe(r pgcluster.Report) {
 		lag = max(lag, s.ReplayLag)
 	}
 	m.lag.Set(lag.Seconds())
+	for _, d := range r.Disks {
+		m.free.WithLabelValues(d.Use).Set(float64(d.Free))
+		m.size.WithLabelValues(d.Use).Set(float64(d.Total))
+	}
+	for state, list := range map[string][]string{
+		"refused": r.Refused, "pending_restart": r.Pending, "overridden": r.Overrides, "weak": r.Weak,
+	} {
+		m.settings.WithLabelValues(state).Set(float64(len(list)))
+	}
 }
 
 func (m *metrics) exit(asked bool) {

@@ -6,12 +6,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/xpd-platform/xpd/internal/certs"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
@@ -30,8 +30,8 @@ type Secrets struct {
 	Service     string
 }
 
-// Options configures an Agent. All fields but Settings and StopOnExit are
-// required; OSUser only when running as root.
+// Options configures an Agent. Settings, DataDir, Adopt, StopOnExit and TLS are optional;
+// OSUser is required only when running as root.
 type Options struct {
 	Node       pgcluster.NodeID
 	Members    []pgcluster.Member
@@ -40,15 +40,16 @@ type Options struct {
 	OSUser     string            // run PostgreSQL as this user when we are root
 	Secrets    Secrets           // set by init; a clone inherits them
 	Settings   map[string]string // extra postgresql.conf settings
+	DataDir    string            // PGDATA, if it is not in Dir
+	Adopt      bool              // take DataDir over from whoever has set it up
 	StopOnExit bool              // stop PostgreSQL when Run ends, rather than leave it to be adopted
+	TLS        *certs.Store      // nil: PostgreSQL speaks plain TCP; else no role of the agent's is let in so
 	Logger     *slog.Logger
 	Registry   prometheus.Registerer
 }
 
 // maxSocketDir keeps the socket's path under the 107 bytes that Linux allows.
 const maxSocketDir = 90
-
-var settingName = regexp.MustCompile(`^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$`)
 
 func (o Options) validate() error {
 	if _, ok := o.member(o.Node); !ok {
@@ -66,10 +67,10 @@ func (o Options) validate() error {
 		return fmt.Errorf("agent: no PostgreSQL in %q: %w", o.BinDir, err)
 	}
 	for name := range o.Settings {
-		if !settingName.MatchString(name) {
+		if !pgcluster.ValidSettingName(name) {
 			return fmt.Errorf("agent: setting %q is not a PostgreSQL setting name", name)
 		}
-		if slices.Contains(ownSettings, name) {
+		if pgcluster.OwnedSetting(name) {
 			return fmt.Errorf("agent: setting %q is managed by the agent", name)
 		}
 	}
@@ -127,11 +128,46 @@ func newPaths(dir string) (paths, error) {
 	return p, nil
 }
 
+// dataDir returns PGDATA: what was adopted stays where it is, named again or not.
+func (o Options) dataDir(usual string, st saved) (string, error) {
+	if o.DataDir == "" {
+		if st.Adopted != nil {
+			return st.Adopted.DataDir, nil
+		}
+		return usual, nil
+	}
+	dir, err := resolve(o.DataDir)
+	if err != nil {
+		return "", err
+	}
+	if st.Adopted != nil && st.Adopted.DataDir != dir {
+		return "", fmt.Errorf("agent: this node's data is in %s, not in %s", st.Adopted.DataDir, dir)
+	}
+	return dir, nil
+}
+
+// resolve returns where a folder is, or would be.
+func resolve(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", fmt.Errorf("agent: folder %q: %w", dir, err)
+	}
+	if target, err := filepath.EvalSymlinks(abs); err == nil {
+		return target, nil
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(abs))
+	if err != nil {
+		return "", fmt.Errorf("agent: folder %q: %w", dir, err)
+	}
+	return filepath.Join(parent, filepath.Base(abs)), nil
+}
+
 func (p paths) passfile() string      { return filepath.Join(p.conf, "upstream.pgpass") }
 func (p paths) config() string        { return filepath.Join(p.conf, "postgresql.conf") }
 func (p paths) hba() string           { return filepath.Join(p.conf, "pg_hba.conf") }
 func (p paths) ident() string         { return filepath.Join(p.conf, "pg_ident.conf") }
 func (p paths) wal() string           { return filepath.Join(p.data, "pg_wal") }
+func (p paths) autoConf() string      { return filepath.Join(p.data, "postgresql.auto.conf") }
 func (p paths) standbySignal() string { return filepath.Join(p.data, "standby.signal") }
 func (p paths) postmasterPID() string { return filepath.Join(p.data, "postmaster.pid") }
 func (p paths) rewinding() string     { return filepath.Join(p.pg, "rewind.in-progress") }

@@ -39,7 +39,7 @@ func (a *Agent) inhabitants() ([]int, error) {
 func (a *Agent) inhabits(pid int) bool {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	cwd, err := os.Readlink(filepath.Join(proc, "cwd"))
-	if err != nil || (cwd != a.p.pg && !strings.HasPrefix(cwd, a.p.pg+"/")) {
+	if err != nil || (!within(cwd, a.p.pg) && !within(cwd, a.p.data)) {
 		return false
 	}
 	exe, err := os.Readlink(filepath.Join(proc, "exe"))
@@ -47,6 +47,10 @@ func (a *Agent) inhabits(pid int) bool {
 		return false
 	}
 	return slices.Contains(programs, filepath.Base(strings.TrimSuffix(exe, " (deleted)")))
+}
+
+func within(path, folder string) bool {
+	return path == folder || strings.HasPrefix(path, folder+"/")
 }
 
 // killOrphans ends every inhabitant and returns once they are gone. There must be

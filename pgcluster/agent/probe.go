@@ -12,6 +12,7 @@ import (
 
 const (
 	probeInterval     = 100 * time.Millisecond
+	askedInterval     = 20 * time.Millisecond // at most that often when somebody waits for news
 	startingInterval  = 10 * time.Millisecond
 	heartbeatInterval = 500 * time.Millisecond
 )
@@ -26,6 +27,8 @@ type observation struct {
 	receiver  pgcluster.Receiver // without Upstream
 	senders   []pgcluster.Sender
 	syncNames string
+
+	written, flushed pgcluster.LSN // by the walreceiver
 }
 
 // probe keeps the report fresh until ctx ends.
@@ -51,7 +54,7 @@ func (a *Agent) probe(ctx context.Context) {
 			conn = nil
 		}
 		interval = probeInterval
-		if s == nil {
+		if s == nil || s.foreign {
 			continue
 		}
 		of = s
@@ -111,6 +114,7 @@ func (a *Agent) publishObservation(o observation, generation uint64) {
 		return
 	}
 	a.probed = time.Now()
+	a.streamed.received(o.receiver.Streaming, o.written, o.flushed)
 	a.publishLocked(func(r *pgcluster.Report) {
 		r.Process = pgcluster.ProcessRunning
 		r.Role = o.role
@@ -123,10 +127,15 @@ func (a *Agent) publishObservation(o observation, generation uint64) {
 		if a.state.get().Settings.Arming {
 			r.SyncNames = "" // not in force for every backend
 		}
+		if a.order.Kind == pgcluster.OrderLead && r.SyncNames != a.order.Sync.Names() {
+			r.Order.SyncSeq = 0 // until it is confirmed again
+		}
 		r.LastError = ""
 	})
-	if a.order.Kind == pgcluster.OrderLead && a.report.Order.Done && !satisfied(a.order, a.report) {
-		a.wakeUp() // commits may not wait for whom they should
+	// Commits may not wait for whom they should, or somebody has promoted a standby.
+	urgent := a.order.Kind == pgcluster.OrderLead || o.role == pgcluster.RolePrimary
+	if urgent && a.report.Order.Done && !satisfied(a.order, a.report) {
+		a.wakeUp()
 	}
 }
 
@@ -139,7 +148,8 @@ SELECT pg_is_in_recovery(),
        current_setting('synchronous_standby_names'),
        (SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming') = 1,
        coalesce((SELECT extract(epoch FROM clock_timestamp() - last_msg_receipt_time)
-                 FROM pg_stat_wal_receiver), 0)::float8`
+                 FROM pg_stat_wal_receiver), 0)::float8,
+       coalesce((SELECT written_lsn::text FROM pg_stat_wal_receiver), '0/0')`
 
 // observe asks the server for all that a report needs.
 func (a *Agent) observe(ctx context.Context, conn *pgx.Conn) (observation, error) {
@@ -147,6 +157,7 @@ func (a *Agent) observe(ctx context.Context, conn *pgx.Conn) (observation, error
 		o                                   observation
 		recovering                          bool
 		flushed, timeline, received, replay string
+		written                             string
 		heard                               float64
 	)
 	// Senders first: whoever does not count any more has acknowledged nothing past
@@ -156,7 +167,7 @@ func (a *Agent) observe(ctx context.Context, conn *pgx.Conn) (observation, error
 		return o, err
 	}
 	err = conn.QueryRow(ctx, observeSQL).Scan(&recovering, &flushed, &timeline, &received, &replay,
-		&o.syncNames, &o.receiver.Streaming, &heard)
+		&o.syncNames, &o.receiver.Streaming, &heard, &written)
 	if err != nil {
 		return o, fmt.Errorf("probe PostgreSQL: %w", err)
 	}
@@ -165,7 +176,9 @@ func (a *Agent) observe(ctx context.Context, conn *pgx.Conn) (observation, error
 		o.role = pgcluster.RoleStandby
 		o.syncNames = "" // in force only on a primary
 		o.receiver.HeardAgo = max(0, time.Duration(heard*float64(time.Second)))
-		err = a.locateStandby(&o, received, replay)
+		if o.written, err = pgcluster.ParseLSN(written); err == nil {
+			err = a.locateStandby(&o, received, replay)
+		}
 	} else {
 		o.role = pgcluster.RolePrimary
 		err = locatePrimary(&o, flushed, timeline)
@@ -194,6 +207,7 @@ func (a *Agent) locateStandby(o *observation, received, replay string) error {
 	if o.replayed, err = pgcluster.ParseLSN(replay); err != nil {
 		return err
 	}
+	o.flushed = r
 	// A receiver that has just started reports the start of a segment.
 	o.position.LSN = max(r, o.replayed)
 	// Without a timeline, as when the file is just being replaced, the position is
@@ -222,7 +236,8 @@ SELECT application_name,
        sync_priority,
        coalesce(flush_lsn::text, '0/0') AS flushed,
        coalesce(replay_lsn::text, '0/0') AS replayed,
-       coalesce(extract(epoch FROM replay_lag), 0)::float8 AS lag
+       coalesce(extract(epoch FROM replay_lag), 0)::float8 AS lag,
+       coalesce((SELECT slot_name::text FROM pg_replication_slots WHERE active_pid = pid), '') AS slot
 FROM pg_stat_replication
 ORDER BY application_name, streaming DESC, backend_start DESC`
 
@@ -233,9 +248,12 @@ type senderRow struct {
 	Flushed   string  `db:"flushed"`
 	Replayed  string  `db:"replayed"`
 	Lag       float64 `db:"lag"`
+	Slot      string  `db:"slot"`
 }
 
 // senders lists the members that stream from here; clones under way are left out.
+// Who does not hold its slot of the epoch is not said to have anything: it is about
+// to be ended.
 func (a *Agent) senders(ctx context.Context, conn *pgx.Conn) ([]pgcluster.Sender, error) {
 	rows, err := conn.Query(ctx, sendersSQL)
 	if err != nil {
@@ -245,6 +263,7 @@ func (a *Agent) senders(ctx context.Context, conn *pgx.Conn) ([]pgcluster.Sender
 	if err != nil {
 		return nil, fmt.Errorf("list senders: %w", err)
 	}
+	led := a.state.get().Led
 	var all []pgcluster.Sender
 	for _, row := range found {
 		s := pgcluster.Sender{
@@ -253,7 +272,7 @@ func (a *Agent) senders(ctx context.Context, conn *pgx.Conn) ([]pgcluster.Sender
 			SyncPriority: row.Priority,
 			ReplayLag:    time.Duration(row.Lag * float64(time.Second)),
 		}
-		if _, ok := a.o.member(s.Node); !ok {
+		if _, ok := a.member(s.Node); !ok {
 			continue
 		}
 		if s.Flushed, err = pgcluster.ParseLSN(row.Flushed); err != nil {
@@ -261,6 +280,9 @@ func (a *Agent) senders(ctx context.Context, conn *pgx.Conn) ([]pgcluster.Sender
 		}
 		if s.Replayed, err = pgcluster.ParseLSN(row.Replayed); err != nil {
 			return nil, fmt.Errorf("list senders: %w", err)
+		}
+		if row.Slot != pgcluster.SlotName(led, s.Node) {
+			s.Streaming, s.Flushed = false, 0
 		}
 		all = append(all, s)
 	}
@@ -294,6 +316,7 @@ func (a *Agent) heartbeat(ctx context.Context) {
 			conn = nil
 		}
 		if r := a.Report(); s == nil || !r.Running() || r.Role != pgcluster.RolePrimary {
+			a.beats.idle()
 			continue
 		}
 		of = s
@@ -301,18 +324,29 @@ func (a *Agent) heartbeat(ctx context.Context) {
 	}
 }
 
-// beat returns the connection to use next time. Failure is left to the probe to
+// beat returns the connection to use next time. It is not bounded: a session that
+// hangs would be left behind, and the next one too. Failure is left to the probe to
 // report.
 func (a *Agent) beat(ctx context.Context, conn *pgx.Conn) *pgx.Conn {
 	if conn == nil {
 		var err error
 		if conn, err = a.connect(ctx); err != nil {
+			a.beats.idle()
 			return nil
 		}
 	}
-	if _, err := conn.Exec(ctx, "SELECT pg_logical_emit_message(false, 'xpd.heartbeat', '')"); err != nil {
+	a.beats.try()
+	var flushed, end string
+	err := conn.QueryRow(ctx, "SELECT pg_current_wal_flush_lsn()::text, pg_logical_emit_message(false, 'xpd.heartbeat', '')::text").
+		Scan(&flushed, &end)
+	if err != nil {
+		a.beats.idle()
 		closeConn(ctx, conn)
 		return nil
 	}
+	// What PostgreSQL writes as text is an LSN.
+	onDisk, _ := pgcluster.ParseLSN(flushed)
+	written, _ := pgcluster.ParseLSN(end)
+	a.beats.beaten(written, onDisk)
 	return conn
 }

@@ -24,11 +24,14 @@ var errServerGone = errors.New("PostgreSQL ended")
 
 // server is one postmaster, started by us or adopted. It belongs to the Agent.
 type server struct {
-	pid   int
-	pidfd *os.File
-	log   logMark       // where its own lines begin
-	asked atomic.Bool   // somebody in this process wants it to end
-	gone  chan struct{} // closed once it has ended and its backends too
+	pid     int
+	pidfd   *os.File
+	log     logMark       // where its own lines begin
+	foreign bool          // others have started it, with a configuration of theirs
+	asked   atomic.Bool   // somebody in this process wants it to end
+	gone    chan struct{} // closed once it has ended and its backends too
+
+	tampered atomic.Bool // its upstream was changed by hand at some time
 }
 
 // newServer watches pid, which may be gone already.
@@ -82,9 +85,13 @@ func (s *server) reload() error {
 func (a *Agent) watch(ctx context.Context, s *server) {
 	a.mu.Lock()
 	a.server, a.probed = s, time.Now()
+	a.held = false // what was under way when a server died has started another
 	a.mu.Unlock()
 	a.publish(func(r *pgcluster.Report) {
 		r.Process, r.PositionKnown = pgcluster.ProcessStarting, false
+		if s.foreign {
+			r.Process = pgcluster.ProcessForeign
+		}
 		r.LastError = ""
 	})
 	a.watchers.Go(func() {
@@ -103,6 +110,10 @@ func (a *Agent) buried(ctx context.Context, s *server) {
 	asked := s.asked.Load()
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+	if s.foreign && !asked {
+		a.foreignEnded(ctx, s)
+		return
+	}
 	if err := a.killOrphans(ctx); err != nil {
 		a.log.ErrorContext(ctx, "orphaned backends remain", "error", err)
 	}
@@ -113,6 +124,9 @@ func (a *Agent) buried(ctx context.Context, s *server) {
 	}
 	a.metrics.exit(asked)
 
+	if !asked {
+		a.doubt(ctx)
+	}
 	a.refreshStopped(ctx, !asked, lastError)
 	close(s.gone)
 }
@@ -133,6 +147,11 @@ func (a *Agent) running() *server {
 
 // adopt looks for a server that runs on our data directory and takes it over.
 func (a *Agent) adopt(ctx context.Context) (bool, error) {
+	a.adopting.Lock()
+	defer a.adopting.Unlock()
+	if a.running() != nil {
+		return true, nil
+	}
 	pid, err := readPID(a.p.postmasterPID())
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoPID) {
 		return false, nil
@@ -142,13 +161,14 @@ func (a *Agent) adopt(ctx context.Context) (bool, error) {
 	}
 	s, err := newServer(pid, a.markLog())
 	if err != nil {
-		return false, nil //nolint:nilerr // no such process: the file is stale
+		return false, nil // no such process: the file is stale
 	}
 	// The pidfd came first: if this is our server now, the pidfd is its.
 	if !a.inhabits(pid) {
 		_ = s.pidfd.Close()
 		return false, nil
 	}
+	s.foreign = !a.startedByUs(pid)
 	a.watch(ctx, s)
 	return true, nil
 }
@@ -174,29 +194,55 @@ func readPID(path string) (int, error) {
 // start runs PostgreSQL with the saved settings and returns once it answers. The
 // caller has decided what it starts as, by standby.signal.
 func (a *Agent) start(ctx context.Context) error {
-	if a.running() == nil {
-		if err := a.launch(ctx); err != nil {
-			return fmt.Errorf("start PostgreSQL: %w", err)
+	for {
+		doubted := a.doubted()
+		if err := a.launchIfDown(ctx); err != nil {
+			return err
+		}
+		err := a.awaitRunning(ctx)
+		if again := errors.Is(err, errServerGone) && !doubted && a.doubted(); !again {
+			return err
 		}
 	}
-	return a.awaitRunning(ctx)
 }
 
 func (a *Agent) launch(ctx context.Context) error {
 	if found, err := a.adopt(ctx); found || err != nil {
+		if found && a.isForeign() {
+			return a.expel(ctx)
+		}
 		return err
 	}
 	if err := a.killOrphans(ctx); err != nil {
 		return err
 	}
 	// A zombie keeps these valid in PostgreSQL's eyes; we know better.
-	socket := filepath.Join(a.p.run, fmt.Sprintf(".s.PGSQL.%d", a.o.self().PGPort))
+	socket := filepath.Join(a.p.run, fmt.Sprintf(".s.PGSQL.%d", a.self().PGPort))
 	for _, stale := range []string{a.p.postmasterPID(), socket, socket + ".lock"} {
 		if err := os.Remove(stale); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
-	if err := a.writeConf(a.state.get().Settings); err != nil {
+	if err := a.findFloors(ctx); err != nil {
+		return err
+	}
+	if err := a.resetBelowFloors(ctx); err != nil {
+		return err
+	}
+	if err := a.resetTLS(ctx); err != nil {
+		return err
+	}
+	if err := a.vet(ctx); err != nil { // a clone may have brought settings
+		a.log.WarnContext(ctx, "settings not checked", "error", err)
+	}
+	// Whatever slots it starts with, nobody streams before they are in order.
+	if _, err := a.save(func(s *saved) { s.Settings.Serving = false }); err != nil {
+		return err
+	}
+	// First: should newer settings come in between, what was never served with must not
+	// count as proven.
+	a.launching()
+	if err := a.writeConf(); err != nil {
 		return err
 	}
 	log, err := openLog(a.owner, a.p.serverLog())

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ func (a *Agent) recruit(ctx context.Context, o pgcluster.Order) error {
 	if err := a.fence(ctx); err != nil {
 		return err
 	}
+	if err := a.stopTampered(ctx); err != nil {
+		return err
+	}
 	if a.running() == nil {
 		started, err := a.recruitStopped(ctx, o.Stamp.Epoch)
 		if !started {
@@ -34,6 +38,9 @@ func (a *Agent) recruit(ctx context.Context, o pgcluster.Order) error {
 	}
 	if err := a.endReceivers(ctx); err != nil {
 		return err
+	}
+	if stopped, err := a.stopLacking(ctx); err != nil || stopped {
+		return cmp.Or(err, errRaising)
 	}
 	if err := a.awaitEndOfWAL(ctx); err != nil {
 		return err
@@ -59,6 +66,24 @@ func (a *Agent) fence(ctx context.Context) error {
 		return err
 	}
 	a.step("stopping the primary")
+	return a.stop(ctx, fastStop)
+}
+
+// stopTampered stops a standby whose upstream somebody has set by hand: it may log in
+// with a password of its own for as long as its startup process has not noticed that
+// this was taken back.
+func (a *Agent) stopTampered(ctx context.Context) error {
+	if a.running() == nil || !a.Report().Running() {
+		return nil
+	}
+	if err := a.dropOverrides(ctx); err != nil {
+		return err
+	}
+	s := a.running()
+	if s == nil || !s.tampered.Load() {
+		return nil
+	}
+	a.step("stopping a standby whose upstream was changed by hand")
 	return a.stop(ctx, fastStop)
 }
 
@@ -126,6 +151,9 @@ func (a *Agent) endReceivers(ctx context.Context) error {
 	})
 }
 
+// errRaising is a standby that needs a start with more of some settings first.
+var errRaising = errors.New("stopped to raise settings, starting again")
+
 // awaitEndOfWAL waits until a standby that has not streamed since its start has
 // replayed all that it has. One that has streamed knows how much it received.
 func (a *Agent) awaitEndOfWAL(ctx context.Context) error {
@@ -138,7 +166,14 @@ SELECT pg_last_wal_receive_lsn() IS NOT NULL OR EXISTS (
 		if err != nil {
 			return false, fmt.Errorf("look for the end of WAL: %w", err)
 		}
-		return atEnd, nil
+		if atEnd {
+			return true, nil
+		}
+		stopped, err := a.stopLacking(ctx)
+		if err == nil && stopped {
+			err = errRaising
+		}
+		return false, err
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/xpd-platform/xpd/pgcluster"
@@ -50,7 +51,11 @@ func TestAgent_switchover(t *testing.T) { //nolint:tparallel // the steps build 
 		}
 	})
 	t.Run("and may reopen in a later epoch", func(t *testing.T) { //nolint:paralleltest // a step
-		r := n2.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(4, 40), Sync: anyOf(1, "n1"), Barrier: true, Open: true})
+		lead := pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(4, 40), Sync: anyOf(1, "n1"), Barrier: true, Open: true}
+		n2.submit(lead)
+		// On the orders of epoch 2 it may not stream from the primary of epoch 4.
+		n1.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(4, 41), Upstream: "n2", Lineage: promoted.Lineage})
+		r := n2.do(lead)
 		if r.Open != 4 || r.Recruited != 0 {
 			t.Errorf("reopened primary reports %+v", r)
 		}
@@ -125,9 +130,9 @@ func TestAgent_clonesOnlyWhatItMay(t *testing.T) { //nolint:tparallel // the ste
 	})
 }
 
-// TestAgent_sameTimelineTwice has two nodes that were both promoted to timeline 2.
+// TestAgent_F26_sameTimelineTwice has two nodes that were both promoted to timeline 2.
 // Rewinding cannot tell them apart, so the loser is cloned.
-func TestAgent_sameTimelineTwice(t *testing.T) {
+func TestAgent_F26_sameTimelineTwice(t *testing.T) {
 	t.Parallel()
 	nodes := initialized(t, 2, false)
 	n1, n2 := nodes[0], nodes[1]
@@ -158,10 +163,10 @@ func TestAgent_sameTimelineTwice(t *testing.T) {
 	}
 }
 
-// TestAgent_rejoinsTheHardWay has a standby that received more than the node that
-// was promoted, and one that was away for longer than the WAL was kept.
-func TestAgent_rejoinsTheHardWay(t *testing.T) {
-	t.Parallel()
+// ahead stops a primary, and returns who has pledged to epoch 2 and a standby that
+// received more than that one.
+func ahead(t *testing.T) (n2, n3 *node) {
+	t.Helper()
 	nodes := initialized(t, 3, false)
 	n1, n2, n3 := nodes[0], nodes[1], nodes[2]
 	exec(t, n1.service(), "CREATE TABLE t (v int)")
@@ -170,6 +175,33 @@ func TestAgent_rejoinsTheHardWay(t *testing.T) {
 	diverge(t, n1)
 	n3.await("replay of what n2 does not have", caughtUp(n1))
 	n1.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 21)})
+	return n2, n3
+}
+
+// An order may be carried out when its upstream leads another epoch already, which may
+// never open. What is read from it then must not pass for the order's own.
+func TestAgent_rewindsOnlyWithinTheEpoch(t *testing.T) {
+	t.Parallel()
+	n2, n3 := ahead(t)
+	r := n2.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(3, 22), Barrier: true, Open: true})
+
+	n3.submit(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 23), Upstream: "n2", Lineage: r.Lineage})
+	// It may also find that it cannot rewind, or try a clone next: there is no slot for one.
+	refused := n3.await("refusal of another epoch's WAL", func(r pgcluster.Report) bool {
+		return strings.Contains(r.Order.Error, "not the primary of epoch 2 any more") || strings.Contains(r.Order.Error, `slot "xpd_2_n3" does not exist`)
+	})
+	if refused.Followed >= 2 {
+		t.Errorf("it says that it has followed epoch %d", refused.Followed)
+	}
+	n3.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(3, 24), Upstream: "n2", Lineage: r.Lineage})
+	n3.await("replay", caughtUp(n2))
+}
+
+// TestAgent_rejoinsTheHardWay has a standby that received more than the node that
+// was promoted, and one that was away for longer than the WAL was kept.
+func TestAgent_rejoinsTheHardWay(t *testing.T) {
+	t.Parallel()
+	n2, n3 := ahead(t)
 	r := n2.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(2, 22), Barrier: true, Open: true})
 	exec(t, n2.service(), "INSERT INTO t VALUES (1)")
 

@@ -20,21 +20,28 @@ func (a *Agent) Report() pgcluster.Report {
 // snapshot returns the report with its ages brought up to now. a.mu is held.
 func (a *Agent) snapshot() pgcluster.Report {
 	r := a.report
+	r.Wall = time.Now()
 	if r.Receiver.Streaming {
 		r.Receiver.HeardAgo += time.Since(a.probed)
 	}
 	if !r.Down() {
 		r.AnsweredAgo = time.Since(a.probed)
+		r.ConnectStalled = a.connects.lasts()
+		r.WriteStalled = max(a.beats.lasts(), a.streamed.lasts())
 	}
 	return r
 }
 
 // Changed returns a report whose Seq is above after, as soon as there is one, or
-// the latest report when ctx ends.
+// the latest report when ctx ends. Who asks waits for news: the server is looked at
+// at once unless that was done a moment ago.
 func (a *Agent) Changed(ctx context.Context, after uint64) pgcluster.Report {
 	for {
 		a.mu.Lock()
 		r, changed := a.snapshot(), a.changed
+		if time.Since(a.probed) >= askedInterval {
+			a.probeNow()
+		}
 		a.mu.Unlock()
 		if r.Seq > after {
 			return r
@@ -86,6 +93,7 @@ func steady(r pgcluster.Report) pgcluster.Report {
 	r.Position.LSN = 0
 	r.Replayed = 0
 	r.Receiver.HeardAgo = 0
+	r.Disks, r.DataBytes = nil, 0
 	r.Senders = slices.Clone(r.Senders)
 	for i := range r.Senders {
 		s := &r.Senders[i]
@@ -117,6 +125,7 @@ func (s saved) report(r *pgcluster.Report) {
 	r.Recruited = s.Recruited
 	r.Barrier, r.BarrierAt = s.Barrier, s.BarrierAt
 	r.Open = s.Open
+	r.Restarted, r.Cloned = s.Restarted, s.Cloned
 	r.Receiver.Upstream = s.Settings.Upstream
 }
 
@@ -132,7 +141,7 @@ func (a *Agent) refreshStopped(ctx context.Context, crashed bool, lastError stri
 	// cannot be saved, the next start does it.
 	_, unsaved := a.save(func(s *saved) {
 		s.Barrier, s.Open, s.Promoting = 0, 0, false
-		s.Settings.Writable, s.Settings.Arming = false, false
+		s.Settings.Writable, s.Settings.Arming, s.Settings.Serving = false, false, false
 	})
 	if unsaved != nil {
 		a.log.WarnContext(ctx, "end of PostgreSQL not saved", "error", unsaved)
@@ -140,8 +149,10 @@ func (a *Agent) refreshStopped(ctx context.Context, crashed bool, lastError stri
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.server = nil
+	a.streamed.idle()
 	a.generation++ // a probe that is under way saw the living
-	a.held = a.held || (crashed && a.report.Order.Done)
+	// Only who reports a crash is told again.
+	a.held = crashed && (a.held || a.report.Order.Done)
 	a.publishLocked(func(r *pgcluster.Report) {
 		r.Order.Done = r.Order.Done && !crashed
 		r.Process = pgcluster.ProcessStopped
@@ -163,6 +174,7 @@ func (a *Agent) refreshStopped(ctx context.Context, crashed bool, lastError stri
 		r.Receiver.Streaming, r.Receiver.HeardAgo = false, 0
 		r.Senders = nil
 		r.SyncNames = ""
+		waiting{}.report(r)
 		r.LastError = lastError
 	})
 }

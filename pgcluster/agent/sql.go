@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,7 +37,7 @@ func (a *Agent) config(host string, port int) (*pgx.ConnConfig, error) {
 // localConfig is for the superuser over the local socket. Its commits wait for
 // the local disk only: nothing that the agent does may hang on a standby.
 func (a *Agent) localConfig() (*pgx.ConnConfig, error) {
-	c, err := a.config(a.p.run, a.o.self().PGPort)
+	c, err := a.config(a.p.run, a.self().PGPort)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +60,7 @@ func (a *Agent) connect(ctx context.Context) (*pgx.Conn, error) {
 
 // connectTo opens a superuser's connection to another member. The caller closes it.
 func (a *Agent) connectTo(ctx context.Context, id pgcluster.NodeID) (*pgx.Conn, error) {
-	m, ok := a.o.member(id)
+	m, ok := a.member(id)
 	if !ok {
 		return nil, fmt.Errorf("node %q is not among the members", id)
 	}
@@ -67,6 +69,10 @@ func (a *Agent) connectTo(ctx context.Context, id pgcluster.NodeID) (*pgx.Conn, 
 		return nil, err
 	}
 	c.Password = a.o.Secrets.Admin
+	if a.o.TLS != nil {
+		c.TLSConfig = a.o.TLS.NodeClientConfig()
+		c.TLSConfig.ServerName = m.Host
+	}
 	conn, err := pgx.ConnectConfig(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", id, err)
@@ -151,4 +157,23 @@ func onceDialer() pgconn.DialFunc {
 		used = true
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
+}
+
+// toolSource is how PostgreSQL's programs connect to a member. Who only reads would wait
+// for hours on a host that is gone.
+func (a *Agent) toolSource(m pgcluster.Member, name, user string) map[string]string {
+	params := map[string]string{
+		"application_name":    name,
+		"connect_timeout":     "5",
+		"gssencmode":          "disable",
+		"host":                m.Host,
+		"keepalives_count":    "3",
+		"keepalives_idle":     "10",
+		"keepalives_interval": "5",
+		"port":                strconv.Itoa(m.PGPort),
+		"tcp_user_timeout":    "25000",
+		"user":                user,
+	}
+	maps.Copy(params, tlsSource(a.o, a.p))
+	return params
 }

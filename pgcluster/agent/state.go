@@ -21,8 +21,15 @@ type saved struct {
 	Barrier   uint64          `json:"barrier"`
 	BarrierAt pgcluster.LSN   `json:"barrier_at"`
 	Open      uint64          `json:"open"`
+	Restarted uint64          `json:"restarted"` // last restart order that was carried out
+	Cloned    uint64          `json:"cloned"`    // last clone that was asked for, and made or taken back
 	Promoting bool            `json:"promoting"` // pg_promote was asked for and has not been seen to end
 	Settings  settings        `json:"settings"`
+
+	// What these point to never changes; they are replaced.
+	Config  *pgcluster.Config  `json:"config,omitempty"`  // the newest that the cluster agreed on
+	Proven  *map[string]string `json:"proven,omitempty"`  // chosen settings with which a server has served
+	Adopted *adopted           `json:"adopted,omitempty"` // what was taken over from a server that others had set up
 }
 
 // stateFile keeps saved in agent.json. It is safe for concurrent use.

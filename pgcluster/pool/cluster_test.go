@@ -54,13 +54,25 @@ type running struct {
 // they are warm.
 func start(t *testing.T, c *pgtest.Cluster) running {
 	t.Helper()
-	c.Exec(0, "CREATE TABLE IF NOT EXISTS written (x int PRIMARY KEY)")
-	reg := prometheus.NewRegistry()
-	p, err := pool.New(pool.Options{
+	return startWith(t, c, func(*pool.Options) {})
+}
+
+func options(c *pgtest.Cluster, reg *prometheus.Registry) pool.Options {
+	return pool.Options{
 		Members: c.Members(), Database: "postgres", User: "postgres", Prepare: prepare,
 		MaxConns: maxConns, MinConns: minConns, MaxWaiting: maxWaiting,
 		Logger: slog.New(slog.DiscardHandler), Registry: reg,
-	})
+	}
+}
+
+// startWith is start with other options.
+func startWith(t *testing.T, c *pgtest.Cluster, change func(*pool.Options)) running {
+	t.Helper()
+	c.Exec(0, "CREATE TABLE IF NOT EXISTS written (x int PRIMARY KEY)")
+	reg := prometheus.NewRegistry()
+	o := options(c, reg)
+	change(&o)
+	p, err := pool.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

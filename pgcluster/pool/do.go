@@ -29,9 +29,9 @@ type Func = func(ctx context.Context, c *pgx.Conn) error
 // could be a commit. After ErrUnknown fn may still be running: the caller must not
 // touch what fn writes to.
 func (p *Pools) Do(ctx context.Context, fn Func) error {
-	return p.repeat(ctx, func(w work) outcome {
+	return p.repeat(ctx, true, func(w work) outcome {
 		done := make(chan outcome, 1)
-		p.active.Go(func() { done <- w.try(context.WithoutCancel(ctx), fn, true) })
+		p.active.Go(func() { done <- w.try(context.WithoutCancel(ctx), fn) })
 		select {
 		case o := <-done:
 			return o
@@ -43,10 +43,11 @@ func (p *Pools) Do(ctx context.Context, fn Func) error {
 
 // Read is Do for work that only reads: it runs in the caller's goroutine, with a
 // context that ends with ctx, and has ended when Read returns. A statement that ctx
-// ends is given up with its connection, and never cancelled on the server.
+// ends is given up with its connection, and never cancelled on the server. Without a
+// lease of the epoch it waits: the primary may have been replaced unnoticed.
 func (p *Pools) Read(ctx context.Context, fn Func) error {
-	return p.repeat(ctx, func(w work) outcome {
-		o := w.try(ctx, fn, false)
+	return p.repeat(ctx, false, func(w work) outcome {
+		o := w.try(ctx, fn)
 		if o.err != nil && ctx.Err() != nil {
 			return outcome{err: ctx.Err()}
 		}
@@ -62,14 +63,14 @@ type outcome struct {
 }
 
 // repeat runs try until its outcome is final.
-func (p *Pools) repeat(ctx context.Context, try func(work) outcome) error {
+func (p *Pools) repeat(ctx context.Context, writes bool, try func(work) outcome) error {
 	if !p.begin() {
 		return ErrClosed
 	}
 	defer p.active.Done()
 	var last outcome
 	for backoff := firstBackoff; ; backoff = min(2*backoff, maxBackoff) {
-		w, err := p.enter(ctx, last.retry != reasonNone)
+		w, err := p.enter(ctx, writes, last.retry != reasonNone)
 		if err != nil {
 			return last.end(err)
 		}
@@ -109,17 +110,20 @@ type work struct {
 	state   *state
 	node    *node
 	session *session
+	writes  bool
 }
 
-// enter waits for an open target and takes a slot of its node. Newcomers are
+// enter waits for an open target, and a lease where that is needed, and takes a slot
+// of the target's node. Newcomers are
 // refused while too many callers wait; who has run already is not.
-func (p *Pools) enter(ctx context.Context, again bool) (work, error) {
+func (p *Pools) enter(ctx context.Context, writes, again bool) (work, error) {
 	if err := ctx.Err(); err != nil {
 		return work{}, err
 	}
 	st := p.state.Load()
-	if n := p.openNode(st); n != nil && (again || p.waiting.Load() <= p.maxWaiting) && n.tryTake() {
-		return work{pools: p, state: st, node: n}, nil
+	n, leased := p.openNode(st), p.awaits(st, writes) == nil
+	if n != nil && leased && (again || p.waiting.Load() <= p.maxWaiting) && n.tryTake() {
+		return work{pools: p, state: st, node: n, writes: writes}, nil
 	}
 	if waiting := p.waiting.Add(1); waiting > p.maxWaiting && !again {
 		p.waiting.Add(-1)
@@ -128,15 +132,16 @@ func (p *Pools) enter(ctx context.Context, again bool) (work, error) {
 	defer p.waiting.Add(-1)
 	for {
 		st := p.state.Load()
-		n := p.openNode(st)
+		n, renewed := p.openNode(st), p.awaits(st, writes)
 		var slots chan<- struct{} // nil: blocks
-		if n != nil {
+		if n != nil && renewed == nil {
 			slots = n.slots
 		}
 		select {
 		case slots <- struct{}{}:
-			return work{pools: p, state: st, node: n}, nil
+			return work{pools: p, state: st, node: n, writes: writes}, nil
 		case <-st.changed:
+		case <-renewed:
 		case <-p.closed:
 			return work{}, ErrClosed
 		case <-ctx.Done():
@@ -145,12 +150,21 @@ func (p *Pools) enter(ctx context.Context, again bool) (work, error) {
 	}
 }
 
+// awaits returns nil if work in st may begin or be answered as far as the lease goes,
+// or a channel that is closed when it is time to look again.
+func (p *Pools) awaits(st *state, writes bool) <-chan struct{} {
+	if p.o.Lease == nil {
+		return nil
+	}
+	return p.o.Lease.Awaits(st.Epoch, writes)
+}
+
 // openNode returns the node that takes work, or nil.
 func (p *Pools) openNode(st *state) *node {
 	if !st.Open {
 		return nil
 	}
-	return p.nodes[st.Node]
+	return p.node(st.Node)
 }
 
 // run gets a session for a slot and tries.
@@ -192,7 +206,7 @@ func (w work) check(ctx context.Context, s *session) error {
 }
 
 // try runs fn once and frees the session and its slot.
-func (w work) try(ctx context.Context, fn Func, writes bool) outcome {
+func (w work) try(ctx context.Context, fn Func) outcome {
 	defer w.node.give()
 	defer w.node.put(w.session)
 	err := w.answer(ctx, fn)
@@ -200,7 +214,7 @@ func (w work) try(ctx context.Context, fn Func, writes bool) outcome {
 		return outcome{}
 	}
 	o := outcome{err: err, retry: retryReason(err, w.session.lost())}
-	if writes && !o.retry.certain() {
+	if w.writes && !o.retry.certain() {
 		o.unsure = true
 		w.node.doubt()
 	}
@@ -222,6 +236,9 @@ func (w work) answer(ctx context.Context, fn Func) error {
 	}
 	if !w.pools.state.Load().same(w.state) {
 		return errRetargeted
+	}
+	if w.pools.awaits(w.state, w.writes) != nil {
+		return errNoLease // this process or its host may have slept since it looked
 	}
 	return nil
 }

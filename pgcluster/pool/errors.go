@@ -24,6 +24,7 @@ var (
 	errUnconfirmed = errors.New("commit was not confirmed by a standby")
 	errRetargeted  = errors.New("the primary changed")
 	errOtherEpoch  = errors.New("the node is not the primary of this epoch any more")
+	errNoLease     = errors.New("the lease ended before the answer")
 )
 
 // reason says why a try is repeated.
@@ -35,18 +36,20 @@ const (
 	reasonShutdown    reason = "shutdown"
 	reasonReadOnly    reason = "read_only" // not promoted yet, or no longer a primary
 	reasonConflict    reason = "conflict"
-	reasonCrowded     reason = "crowded" // the server has no connection left
-	reasonClosed      reason = "closed"  // a primary that restarted in place lets nobody in until its agent has heard of the opening
+	reasonCrowded     reason = "crowded"   // the server has no connection left
+	reasonFull        reason = "disk_full" // until somebody makes room, or the server dies of it and another takes over
+	reasonClosed      reason = "closed"    // a primary that restarted in place lets nobody in until its agent has heard of the opening
 	reasonUnconfirmed reason = "unconfirmed"
 	reasonRetargeted  reason = "retargeted"
+	reasonLease       reason = "lease" // it ended before the answer
 )
 
 // certain reports whether a try that failed for this reason has written nothing.
 func (r reason) certain() bool {
 	switch r {
-	case reasonReadOnly, reasonConflict, reasonCrowded, reasonClosed, reasonNone:
+	case reasonReadOnly, reasonConflict, reasonCrowded, reasonFull, reasonClosed, reasonNone:
 		return true
-	case reasonConnection, reasonShutdown, reasonUnconfirmed, reasonRetargeted:
+	case reasonConnection, reasonShutdown, reasonUnconfirmed, reasonRetargeted, reasonLease:
 		return false
 	}
 	return false
@@ -63,6 +66,8 @@ func retryReason(err error, lost bool) reason {
 		return reasonRetargeted
 	case errors.Is(err, errOtherEpoch):
 		return reasonReadOnly
+	case errors.Is(err, errNoLease):
+		return reasonLease
 	}
 	pgErr, fromServer := errors.AsType[*pgconn.PgError](err)
 	if !fromServer {
@@ -80,6 +85,8 @@ func retryReason(err error, lost bool) reason {
 		return reasonConflict
 	case pgerrcode.TooManyConnections:
 		return reasonCrowded
+	case pgerrcode.DiskFull:
+		return reasonFull
 	case pgerrcode.InvalidAuthorizationSpecification:
 		return reasonClosed
 	}

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -22,18 +23,23 @@ const barrierSQL = "SELECT pg_logical_emit_message(true, 'xpd', '')"
 
 // node is the connections to one PostgreSQL: at most one for each slot.
 type node struct {
+	addr    string
 	config  *pgx.ConnConfig
+	tls     func() *tls.Config // may be nil
 	prepare func(ctx context.Context, c *pgx.Conn) error
 	min     int
 	slots   chan struct{} // holds one element for each session that is in use or being opened
 	wake    chan struct{} // asks tend to look
 	gauge   prometheus.Gauge
 	logger  *slog.Logger
+	stop    context.CancelFunc // ends tend; nil while it does not run
+	reach   reach
 
 	mu      sync.Mutex
 	idle    []*session // last used at the end
 	open    map[*session]struct{}
 	closed  bool
+	gone    bool   // closed because the node is no member any more
 	doubts  uint64 // tries that may have left rows which no standby has
 	settled uint64 // doubts that a barrier has ended
 }
@@ -115,17 +121,20 @@ func (n *node) drop(s *session) {
 
 // connect opens a session for a slot that the caller holds.
 func (n *node) connect(ctx context.Context) (*session, error) {
-	s, err := openSession(ctx, n.config)
+	s, err := openSession(ctx, n.config, n.tls)
 	if err != nil {
 		return nil, err
 	}
 	n.mu.Lock()
-	closed := n.closed
+	closed, gone := n.closed, n.gone
 	n.open[s] = struct{}{}
 	n.gauge.Set(float64(len(n.open)))
 	n.mu.Unlock()
 	if closed {
 		n.drop(s)
+		if gone {
+			return nil, errRetargeted
+		}
 		return nil, ErrClosed
 	}
 	if err := n.warm(ctx, s); err != nil {
@@ -169,9 +178,10 @@ func (n *node) cut() {
 }
 
 // close ends the node: idle sessions with a word to the server, others at once.
-func (n *node) close() {
+// If only this node is gone, work that meets its end is tried elsewhere.
+func (n *node) close(gone bool) {
 	n.mu.Lock()
-	n.closed = true
+	n.closed, n.gone = true, gone
 	idle := n.idle
 	n.idle = nil
 	n.mu.Unlock()
@@ -189,6 +199,7 @@ func (n *node) tend(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		n.reach.note(err == nil)
 		if (err == nil) != reachable {
 			reachable = err == nil
 			n.logger.InfoContext(ctx, "reachability of PostgreSQL changed", "reachable", reachable, "error", err)

@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,10 @@ type Options struct {
 	User     string
 	Password string
 
+	// TLS makes the configuration of one connection, but for the name of its server.
+	// Nil: connections are not encrypted.
+	TLS func() *tls.Config
+
 	// Prepare prepares statements on a new connection, to a primary or to a hot
 	// standby. While it fails with an error from the server, as it does before the
 	// schema exists, the connection is used without, and Prepare is called again
@@ -41,8 +46,17 @@ type Options struct {
 	MinConns   int32 // to each node, kept open and prepared
 	MaxWaiting int   // callers that wait for an open primary or for a connection
 
+	Lease Lease // nil: nothing waits for one
+
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
+}
+
+// Lease tells for how long this node may trust what it knows of the primary.
+type Lease interface {
+	// Awaits returns nil if work on the primary of epoch may be answered now, or else
+	// a channel that is closed when it is time to ask again.
+	Awaits(epoch uint64, writes bool) <-chan struct{}
 }
 
 func (o Options) validate() error {
@@ -64,7 +78,8 @@ func (o Options) validate() error {
 // Pools holds connections to every member. All methods may be called
 // concurrently.
 type Pools struct {
-	nodes      map[pgcluster.NodeID]*node // fixed
+	o          Options
+	nodes      atomic.Pointer[map[pgcluster.NodeID]*node] // replaced as a whole by SetMembers
 	maxWaiting int64
 	logger     *slog.Logger
 	metrics    *metrics
@@ -73,7 +88,8 @@ type Pools struct {
 	waiting atomic.Int64
 	closed  chan struct{}
 
-	mu     sync.Mutex // orders Retarget calls, and the end against new callers
+	mu     sync.Mutex  // orders Retarget and SetMembers calls, and the end against new callers
+	keep   func(*node) // starts to tend a node; set while Run runs
 	ended  bool
 	active sync.WaitGroup // callers, and functions whose caller has gone
 }
@@ -96,28 +112,17 @@ func New(o Options) (*Pools, error) {
 		return nil, err
 	}
 	p := &Pools{
-		nodes:      make(map[pgcluster.NodeID]*node, len(o.Members)),
+		o:          o,
 		maxWaiting: int64(o.MaxWaiting),
 		logger:     o.Logger,
 		closed:     make(chan struct{}),
 	}
 	p.metrics = newMetrics(o.Registry, func() float64 { return float64(p.waiting.Load()) })
-	for _, m := range o.Members {
-		config, err := connConfig(m, o)
-		if err != nil {
-			return nil, fmt.Errorf("pool of %s: %w", m.ID, err)
-		}
-		p.nodes[m.ID] = &node{
-			config:  config,
-			prepare: o.Prepare,
-			min:     int(o.MinConns),
-			slots:   make(chan struct{}, o.MaxConns),
-			wake:    make(chan struct{}, 1),
-			open:    map[*session]struct{}{},
-			gauge:   p.metrics.connections.WithLabelValues(string(m.ID)),
-			logger:  o.Logger.With("node", string(m.ID)),
-		}
+	nodes, err := p.nodesOf(o.Members, nil)
+	if err != nil {
+		return nil, err
 	}
+	p.nodes.Store(&nodes)
 	p.state.Store(&state{changed: make(chan struct{})})
 	return p, nil
 }
@@ -127,17 +132,25 @@ func New(o Options) (*Pools, error) {
 // no function runs any more. Callers in Do get ErrClosed.
 func (p *Pools) Run(ctx context.Context) error {
 	var keepers sync.WaitGroup
-	for _, n := range p.nodes {
-		keepers.Go(func() { n.tend(ctx) })
+	p.mu.Lock()
+	p.keep = func(n *node) {
+		keeperCtx, stop := context.WithCancel(ctx)
+		n.stop = stop
+		keepers.Go(func() { n.tend(keeperCtx) })
 	}
-	keepers.Wait()
+	for _, n := range *p.nodes.Load() {
+		p.keep(n)
+	}
+	p.mu.Unlock()
+	<-ctx.Done()
 
 	p.mu.Lock()
-	p.ended = true
+	p.ended, p.keep = true, nil
 	p.mu.Unlock()
+	keepers.Wait()
 	close(p.closed)
-	for _, n := range p.nodes {
-		n.close()
+	for _, n := range *p.nodes.Load() {
+		n.close(false)
 	}
 	p.active.Wait()
 	return nil
@@ -156,7 +169,7 @@ func (p *Pools) Retarget(t Target) {
 	}
 	next := &state{Target: t, changed: make(chan struct{})}
 	p.state.Store(next)
-	if n := p.nodes[old.Node]; n != nil && !next.same(old) {
+	if n := p.node(old.Node); n != nil && !next.same(old) {
 		n.cut()
 	}
 	close(old.changed)

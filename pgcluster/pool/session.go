@@ -2,6 +2,7 @@ package pool
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -55,7 +56,8 @@ func connConfig(m pgcluster.Member, o Options) (*pgx.ConnConfig, error) {
 // socket, which is closed under the owner when the epoch ends.
 type session struct {
 	conn        *pgx.Conn
-	socket      net.Conn
+	socket      net.Conn // TCP, also below TLS
+	encrypted   bool
 	raw         syscall.RawConn
 	timeline    pgcluster.Timeline // of its server as a primary; 0 before it is seen to be one
 	prepared    bool
@@ -63,10 +65,14 @@ type session struct {
 	cut         atomic.Bool // the socket was closed on purpose
 }
 
-// openSession connects. Its errors are pgx's.
-func openSession(ctx context.Context, template *pgx.ConnConfig) (*session, error) {
-	s := &session{}
+// openSession connects, encrypted unless secure is nil. Its errors are pgx's.
+func openSession(ctx context.Context, template *pgx.ConnConfig, secure func() *tls.Config) (*session, error) {
+	s := &session{encrypted: secure != nil}
 	config := template.Copy()
+	if s.encrypted {
+		config.TLSConfig = secure() // anew each time: it holds the certificates of now
+		config.TLSConfig.ServerName = config.Host
+	}
 	config.DialFunc = s.dial
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		if saysUnconfirmed(n) {
@@ -145,7 +151,8 @@ func (s *session) dial(ctx context.Context, network, addr string) (net.Conn, err
 
 // dead reports whether the server has ended an idle session, without a round
 // trip: the socket is at its end, or holds an error message, which a server sends
-// unasked only as its last.
+// unasked only as its last. Encrypted, a message does not show what it is; there the
+// end of the stream counts, which may lie behind what was not read.
 //
 // It peeks beside whoever reads: after a slow write pgx leaves a reader behind that
 // waits for the next message, and to wait for its turn would be to wait for ever.
@@ -155,6 +162,9 @@ func (s *session) dead() bool {
 	}
 	if s.raw == nil {
 		return false
+	}
+	if s.encrypted {
+		return s.hungUp()
 	}
 	var (
 		first [1]byte
@@ -171,6 +181,19 @@ func (s *session) dead() bool {
 		return false
 	}
 	return err != nil || n == 0 || first[0] == 'E'
+}
+
+// hungUp reports whether the server has closed its side, read or not.
+func (s *session) hungUp() bool {
+	var (
+		n   int
+		err error
+	)
+	rawErr := s.raw.Control(func(fd uintptr) {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}} //nolint:gosec // a file descriptor is an int32
+		n, err = unix.Poll(fds, 0)
+	})
+	return rawErr != nil || (err == nil && n > 0) // an interrupted call says nothing
 }
 
 // reusable reports whether the next function may have the session.

@@ -20,7 +20,7 @@ func TestSession_deadDoesNotWaitForAReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := openSession(ctx, config)
+	s, err := openSession(ctx, config, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,10 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/xpd-platform/xpd/experiment"
+	"github.com/xpd-platform/xpd/internal/access"
 	"github.com/xpd-platform/xpd/report"
 	"github.com/xpd-platform/xpd/report/httpapi"
 	"github.com/xpd-platform/xpd/stats"
@@ -50,7 +52,9 @@ func get(t *testing.T, path string) *httptest.ResponseRecorder {
 		}}},
 	}
 	r := chi.NewRouter()
-	httpapi.Routes(reports{"button": full}, slog.New(slog.DiscardHandler))(r)
+	logger := slog.New(slog.DiscardHandler)
+	guard := access.New(access.Options{Logger: logger, Registry: prometheus.NewRegistry()})
+	httpapi.Routes(reports{"button": full}, guard, logger)(r)
 	w := httptest.NewRecorder()
 	r.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
 	return w

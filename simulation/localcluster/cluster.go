@@ -4,18 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
-// Options configures a Cluster. All fields but Settings, BasePort and Hosts are
-// required, and Nodes is not where there are Hosts.
+// Options configures a Cluster. All fields from Settings on and BasePort are optional,
+// and Nodes is not needed where there are Hosts.
 type Options struct {
 	Dir      string // of the cluster; made if it is missing
 	Binary   string // of xpd
@@ -25,6 +29,14 @@ type Options struct {
 	PGUser   string // runs PostgreSQL if this process is root
 	Settings []string
 	Hosts    []Host // of the nodes n1, n2, …; none: all are on loopback
+
+	Witnesses int                           // how many of the nodes, the last ones, have no PostgreSQL
+	Flags     map[pgcluster.NodeID][]string // more of xpd run's, for single nodes
+	// Secure has the nodes speak TLS and ask for tokens; see Client.
+	Secure bool
+	// KeepPostgres has PostgreSQL run on while its xpd does not, as in production. Stop
+	// ends it all the same.
+	KeepPostgres bool
 }
 
 // Host is a place for one node, with an address of its own that the others and
@@ -38,12 +50,17 @@ type Host struct {
 // Cluster is a set of nodes on this machine. Its methods may be called from
 // several goroutines.
 type Cluster struct {
-	o       Options
-	dir     string // real path: /proc shows the folders of processes that way
-	lock    *os.File
-	members []pgcluster.Member
+	o      Options
+	dir    string // real path: /proc shows the folders of processes that way
+	lock   *os.File
+	first  []pgcluster.Member // at the first start
+	deaths chan *DeathError
+	door   *door        // nil: open to everybody on this machine
+	http   *http.Client // of this process
+
+	mu      sync.Mutex
+	members []pgcluster.Member // never changed in place
 	nodes   map[pgcluster.NodeID]*node
-	deaths  chan *DeathError
 }
 
 // Open prepares the folder of a cluster, new or used, and starts nothing. It holds
@@ -74,18 +91,39 @@ func Open(o Options) (*Cluster, error) {
 		return nil, errors.Join(err, held.Close())
 	}
 	c := &Cluster{
-		o: o, dir: dir, lock: held, members: members,
+		o: o, dir: dir, lock: held, first: members, members: members,
 		nodes:  make(map[pgcluster.NodeID]*node, len(members)),
 		deaths: make(chan *DeathError, maxNodes),
+		http:   http.DefaultClient,
+	}
+	if o.Secure {
+		if c.door, err = newDoor(dir); err != nil {
+			return nil, errors.Join(err, held.Close())
+		}
+		c.http = &http.Client{Transport: client.NewTransport(c.Trust())}
 	}
 	for _, m := range members {
-		n := &node{member: m, dir: filepath.Join(dir, string(m.ID)), command: o.commandOf(m)}
-		if err := os.MkdirAll(n.dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's OS user must get in
-			return nil, errors.Join(fmt.Errorf("folder of %s: %w", m.ID, err), held.Close())
+		n, err := c.newNode(m)
+		if err != nil {
+			return nil, errors.Join(err, held.Close())
 		}
 		c.nodes[m.ID] = n
 	}
 	return c, nil
+}
+
+// newNode makes the folder of a node, and its certificate.
+func (c *Cluster) newNode(m pgcluster.Member) (*node, error) {
+	n := &node{member: m, dir: filepath.Join(c.dir, string(m.ID)), command: c.o.commandOf(m), keepsPostgres: c.o.KeepPostgres}
+	if err := os.MkdirAll(n.dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's OS user must get in
+		return nil, fmt.Errorf("folder of %s: %w", m.ID, err)
+	}
+	if c.door != nil {
+		if err := c.door.certify(m); err != nil {
+			return nil, fmt.Errorf("certificate of %s: %w", m.ID, err)
+		}
+	}
+	return n, nil
 }
 
 // commandOf returns the command of the host that m is on.
@@ -102,13 +140,21 @@ func (o Options) commandOf(m pgcluster.Member) []string {
 func (c *Cluster) Dir() string { return c.dir }
 
 // Members returns the nodes, sorted by name.
-func (c *Cluster) Members() []pgcluster.Member { return slices.Clone(c.members) }
+func (c *Cluster) Members() []pgcluster.Member { return slices.Clone(c.current()) }
+
+// current returns the members, which the caller must not change.
+func (c *Cluster) current() []pgcluster.Member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.members
+}
 
 // URLs returns the base URL of every node's HTTP API, in the order of Members.
 func (c *Cluster) URLs() []string {
-	urls := make([]string, len(c.members))
-	for i, m := range c.members {
-		urls[i] = "http://" + m.HTTPAddr()
+	members := c.current()
+	urls := make([]string, len(members))
+	for i, m := range members {
+		urls[i] = c.url(m)
 	}
 	return urls
 }
@@ -140,7 +186,7 @@ func (c *Cluster) Start() error {
 	if err := c.recordMembers(); err != nil {
 		return err
 	}
-	for _, m := range c.members {
+	for _, m := range c.current() {
 		if err := c.StartNode(m.ID); err != nil {
 			return err
 		}
@@ -154,7 +200,7 @@ func (c *Cluster) Admin(ctx context.Context, id pgcluster.NodeID) (*pgx.Conn, er
 	if err != nil {
 		return nil, err
 	}
-	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=xpd_admin dbname=xpd sslmode=disable connect_timeout=5",
+	conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s port=%d user=xpd_admin dbname=xpd sslmode=prefer connect_timeout=5",
 		quoteDSN(filepath.Join(n.dir, "pg", "run")), n.member.PGPort))
 	if err != nil {
 		return nil, fmt.Errorf("connect to PostgreSQL of %s: %w", id, err)
@@ -168,6 +214,8 @@ func quoteDSN(value string) string {
 }
 
 func (c *Cluster) node(id pgcluster.NodeID) (*node, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	n, ok := c.nodes[id]
 	if !ok {
 		return nil, fmt.Errorf("there is no node %q", id)
@@ -178,14 +226,18 @@ func (c *Cluster) node(id pgcluster.NodeID) (*node, error) {
 // Stop ends every node in an orderly way, and by force once ctx ends. It returns
 // when no process of the cluster is left, and an error if force was needed.
 func (c *Cluster) Stop(ctx context.Context) error {
+	c.mu.Lock()
+	nodes := slices.Collect(maps.Values(c.nodes))
+	c.mu.Unlock()
 	var errs []error
-	for _, m := range c.members {
-		errs = append(errs, c.nodes[m.ID].askToStop())
+	for _, n := range nodes {
+		errs = append(errs, n.askToStop())
 	}
-	for _, m := range c.members {
-		errs = append(errs, c.nodes[m.ID].awaitStop(ctx))
+	for _, n := range nodes {
+		errs = append(errs, n.awaitStop(ctx))
 	}
 	errs = append(errs, c.sweep(context.WithoutCancel(ctx)))
+	c.http.CloseIdleConnections()
 	if err := c.lock.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
 		errs = append(errs, fmt.Errorf("unlock: %w", err))
 	}

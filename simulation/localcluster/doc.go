@@ -5,4 +5,7 @@
 // The processes are real and so is their data: the same folder resumes the same
 // cluster. What a Cluster starts it also ends: Stop leaves no process of its
 // folder behind, and if this process dies, its xpd processes are told to stop.
+//
+// A secured cluster has a CA, certificates and tokens of its own in its folder. Client
+// and Env let in whoever has the Cluster.
 package localcluster

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/xpd-platform/xpd/internal/pgtest"
+	"github.com/xpd-platform/xpd/pgcluster"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -202,7 +203,7 @@ func TestOpen_keepsWhatAUsedFolderHas(t *testing.T) {
 		t.Errorf("secret has mode %v (%v), want 0600", info.Mode(), err)
 	}
 	want := "n1=127.0.0.1:9301:9401:6501,n2=127.0.0.1:9302:9402:6502,n3=127.0.0.1:9303:9403:6503"
-	if got := definition(first.Members()); got != want {
+	if got := pgcluster.FormatMembers(first.Members()); got != want {
 		t.Errorf("members %s, want %s", got, want)
 	}
 	if err := first.recordMembers(); err != nil { // as Start does
@@ -220,7 +221,7 @@ func TestOpen_keepsWhatAUsedFolderHas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := definition(again.Members()); got != want {
+	if got := pgcluster.FormatMembers(again.Members()); got != want {
 		t.Errorf("a used folder has members %s, want still %s", got, want)
 	}
 	if now, err := os.ReadFile(filepath.Join(again.Dir(), secretFile)); err != nil || string(now) != string(secret) {
@@ -249,7 +250,7 @@ func TestOpen_onHosts(t *testing.T) {
 	}
 	defer stop(t, c)
 	want := "n1=192.0.2.1:8300:8400:5432,n2=192.0.2.2:8300:8400:5432"
-	if got := definition(c.Members()); got != want {
+	if got := pgcluster.FormatMembers(c.Members()); got != want {
 		t.Errorf("members %s, want %s", got, want)
 	}
 	if err := c.checkPorts(); err != nil {

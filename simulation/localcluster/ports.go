@@ -111,31 +111,28 @@ func chooseMembers(dir string, o Options) ([]pgcluster.Member, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("the cluster's nodes: %w", err)
 	}
-	if len(o.Hosts) > 0 {
-		return onHosts(o.Hosts), nil
+	var members []pgcluster.Member
+	switch {
+	case len(o.Hosts) > 0:
+		members, err = onHosts(o.Hosts), nil
+	case o.BasePort == 0:
+		members, err = freePorts(o.Nodes)
+	default:
+		members, err = Ports(o.BasePort, o.Nodes)
 	}
-	if o.BasePort == 0 {
-		return freePorts(o.Nodes)
+	for i := max(0, len(members)-o.Witnesses); i < len(members); i++ {
+		members[i].Witness = true
 	}
-	return Ports(o.BasePort, o.Nodes)
+	return members, err
 }
 
 // recordMembers makes the nodes those of the folder for good.
 func (c *Cluster) recordMembers() error {
 	path := filepath.Join(c.dir, membersFile)
-	if err := os.WriteFile(path, []byte(definition(c.members)+"\n"), 0o644); err != nil { //nolint:gosec // for people to read
+	if err := os.WriteFile(path, []byte(pgcluster.FormatMembers(c.current())+"\n"), 0o644); err != nil { //nolint:gosec // for people to read
 		return fmt.Errorf("record the cluster's nodes: %w", err)
 	}
 	return nil
-}
-
-// definition is the value of xpd's --cluster.
-func definition(members []pgcluster.Member) string {
-	parts := make([]string, len(members))
-	for i, m := range members {
-		parts[i] = fmt.Sprintf("%s=%s:%d:%d:%d", m.ID, m.Host, m.HTTPPort, m.RaftPort, m.PGPort)
-	}
-	return strings.Join(parts, ",")
 }
 
 // checkPorts returns a *PortError for the first port that somebody else uses. A
@@ -145,7 +142,7 @@ func (c *Cluster) checkPorts() error {
 	if len(c.o.Hosts) > 0 {
 		return nil
 	}
-	for _, m := range c.members {
+	for _, m := range c.current() {
 		for _, taken := range takenPorts(m) {
 			if taken.Use == usePG && c.nodes[m.ID].postgresRuns() {
 				continue

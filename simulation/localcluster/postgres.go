@@ -164,14 +164,18 @@ func (c *Cluster) processes(dir string) []int {
 func poll(ctx context.Context, interval time.Duration, check func() error) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
+	var said error
 	for {
 		err := check()
 		if err == nil {
 			return nil
 		}
+		if said == nil || ctx.Err() == nil { // or the end of ctx is all that it has to say
+			said = err
+		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), said)
 		case <-tick.C:
 		}
 	}

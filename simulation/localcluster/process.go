@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/xpd-platform/xpd/pgcluster"
 )
@@ -36,6 +37,10 @@ type node struct {
 	member  pgcluster.Member
 	dir     string
 	command []string // of its host, see Host
+	joins   bool     // it was added to a cluster that ran
+	flags   []string // more of xpd run's
+
+	keepsPostgres bool
 
 	mu  sync.Mutex
 	xpd *process // the one that was started last, or nil
@@ -90,12 +95,26 @@ func (c *Cluster) StartNode(id pgcluster.NodeID) error {
 }
 
 func (c *Cluster) command(n *node) *exec.Cmd {
+	cluster := pgcluster.FormatMembers(c.first)
+	if n.joins {
+		cluster = n.member.String()
+	}
 	args := append(slices.Clone(n.command), c.o.Binary,
-		"run", "--node", string(n.member.ID), "--cluster", definition(c.members), "--dir", n.dir,
+		"run", "--node", string(n.member.ID), "--cluster", cluster, "--dir", n.dir,
 		"--secret-file", filepath.Join(c.dir, secretFile), "--pg-bin", c.o.PGBin, "--pg-user", c.o.PGUser,
-		"--stop-postgres",
 	)
-	if len(c.o.Hosts) > 0 {
+	if !c.o.KeepPostgres {
+		args = append(args, "--stop-postgres")
+	}
+	if n.joins {
+		args = append(args, "--join")
+	}
+	args = append(args, c.o.Flags[n.member.ID]...)
+	args = append(args, n.flags...)
+	switch {
+	case c.door != nil:
+		args = append(args, c.door.flags(n.member.ID)...)
+	case len(c.o.Hosts) > 0:
 		args = append(args, "--unprotected") // nobody else is on this network
 	}
 	for _, s := range c.o.Settings {
@@ -169,12 +188,17 @@ func (n *node) awaitStop(ctx context.Context) error {
 	select {
 	case <-p.done:
 	case <-ctx.Done():
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // it logs what its goroutines wait for
+		select {
+		case <-p.done:
+		case <-time.After(time.Second):
+		}
 		return errors.Join(fmt.Errorf("xpd of %s did not stop in time: %w", n.member.ID, context.Cause(ctx)), n.killXPD())
 	}
 	if p.err != nil {
 		return fmt.Errorf("xpd of %s: %w\n%s", n.member.ID, p.err, tail(n.log()))
 	}
-	if n.postgresRuns() {
+	if n.postgresRuns() && !n.keepsPostgres {
 		return fmt.Errorf("PostgreSQL of %s outlived its xpd", n.member.ID)
 	}
 	return nil

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
@@ -30,16 +32,19 @@ func (c *Cluster) WaitReady(ctx context.Context) error {
 
 func (c *Cluster) ready(ctx context.Context) error {
 	epoch := uint64(0)
-	for _, m := range c.members {
+	for _, m := range c.current() {
 		if err := c.ask(ctx, m, "/readyz", nil); err != nil {
 			return err
 		}
-		s, err := c.Status(ctx, m.ID)
-		if err != nil {
+		var s client.Cluster
+		if err := c.ask(ctx, m, "/v1/cluster", &s); err != nil {
 			return err
 		}
-		if s.Level != failover.LevelOK {
-			return fmt.Errorf("%s says %s: %s", m.ID, s.Level, describe(s))
+		if missing := c.notSettled(s); missing != "" {
+			return fmt.Errorf("%s says that %s", m.ID, missing)
+		}
+		if s.Level != failover.LevelOK && !c.goodForTwo(s.Status) {
+			return fmt.Errorf("%s says %s: %s", m.ID, s.Level, describe(s.Status))
 		}
 		if epoch != 0 && s.Epoch != epoch {
 			return fmt.Errorf("%s is in epoch %d, another node in %d", m.ID, s.Epoch, epoch)
@@ -47,6 +52,34 @@ func (c *Cluster) ready(ctx context.Context) error {
 		epoch = s.Epoch
 	}
 	return nil
+}
+
+// goodForTwo reports whether all is well with a cluster of two nodes with data: it is
+// degraded for good, because the loss of either stops writes.
+func (c *Cluster) goodForTwo(s failover.Status) bool {
+	data := 0
+	for _, m := range c.current() {
+		if m.Data() {
+			data++
+		}
+	}
+	return data == 2 && s.Level == failover.LevelDegraded && !slices.ContainsFunc(s.Nodes, func(n failover.NodeStatus) bool {
+		return n.State != "open" && n.State != "streaming" && n.State != "witness"
+	})
+}
+
+// notSettled says which node is not what it should be in the cluster, or "".
+func (c *Cluster) notSettled(s client.Cluster) string {
+	members := c.current()
+	if len(s.Members) != len(members) {
+		return fmt.Sprintf("there are %d nodes, not %d", len(s.Members), len(members))
+	}
+	for _, m := range s.Members {
+		if !m.Voter {
+			return fmt.Sprintf("%s does not vote yet", m.ID)
+		}
+	}
+	return ""
 }
 
 // describe says in one line what is amiss.
@@ -98,7 +131,7 @@ func (c *Cluster) WaitStatus(ctx context.Context, what string, ok func(failover.
 func (c *Cluster) newest(ctx context.Context) ([]failover.Status, error) {
 	var statuses []failover.Status
 	var errs []error
-	for _, m := range c.members {
+	for _, m := range c.current() {
 		s, err := c.Status(ctx, m.ID)
 		if err != nil {
 			errs = append(errs, err)
@@ -130,11 +163,7 @@ func (c *Cluster) Primary(ctx context.Context) (pgcluster.NodeID, error) {
 func (c *Cluster) ask(ctx context.Context, m pgcluster.Member, path string, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.HTTPAddr()+path, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := c.get(ctx, m, path)
 	if err != nil {
 		return fmt.Errorf("%s: %w", m.ID, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -24,16 +25,21 @@ const (
 	stopPatience  = 30 * time.Second
 	testRate      = 100
 	warm          = 20 // acknowledgements of each kind before a fault
-	nodes         = 3
+	dataNodes     = 3
 )
 
 // bed is a cluster on hosts of its own, which the tests of faults share, one after
 // the other.
 type bed struct {
+	witnesses int
+	ownClocks bool // of the hosts' PostgreSQLs
+	secure    bool // so is every bed where XPD_SECURE is set
+
 	mu      sync.Mutex
 	dir     string // of the program and the cluster
 	network *netns.Network
 	cluster *localcluster.Cluster
+	clocks  *clocks
 }
 
 var shared bed
@@ -95,7 +101,10 @@ func (b *bed) keepLogs() error {
 	for _, m := range b.cluster.Members() {
 		for _, log := range []string{"xpd.log", "pg/log/postgres.log"} {
 			text, err := os.ReadFile(filepath.Join(b.cluster.Dir(), string(m.ID), log))
-			if err != nil {
+			switch {
+			case errors.Is(err, fs.ErrNotExist): // a witness has no PostgreSQL
+				continue
+			case err != nil:
 				return err
 			}
 			name := fmt.Sprintf("%s-%s-%s", filepath.Base(b.cluster.Dir()), m.ID, filepath.Base(log))
@@ -125,20 +134,40 @@ func (b *bed) open(ctx context.Context, bin string) error {
 	if err != nil {
 		return err
 	}
-	if b.network, err = netns.New(ctx, nodes); err != nil {
+	if b.network, err = netns.New(ctx, dataNodes+b.witnesses); err != nil {
 		return err
 	}
-	var hosts []localcluster.Host
-	for _, h := range b.network.Hosts() {
-		hosts = append(hosts, localcluster.Host{Address: h.Address, Command: h.Command()})
+	hosts, err := b.hosts(ctx)
+	if err != nil {
+		return err
 	}
 	b.cluster, err = localcluster.Open(localcluster.Options{
-		Dir: dir, Binary: b.program(), Hosts: hosts, PGBin: bin, PGUser: "postgres",
+		Dir: dir, Binary: b.program(), Hosts: hosts, Witnesses: b.witnesses, PGBin: bin, PGUser: "postgres",
+		Secure: b.secure || os.Getenv("XPD_SECURE") != "",
 	})
 	if err != nil {
 		return err
 	}
 	return b.cluster.Start()
+}
+
+// hosts returns where the nodes are.
+func (b *bed) hosts(ctx context.Context) (hosts []localcluster.Host, err error) {
+	if b.ownClocks {
+		if b.clocks, err = newClocks(ctx, b.dir); err != nil {
+			return nil, err
+		}
+	}
+	for _, h := range b.network.Hosts() {
+		command := h.Command()
+		if b.clocks != nil {
+			if command, err = b.clocks.command(ctx, b.dir, h); err != nil {
+				return nil, err
+			}
+		}
+		hosts = append(hosts, localcluster.Host{Address: h.Address, Command: command})
+	}
+	return hosts, nil
 }
 
 // makeDir makes a folder that PostgreSQL's OS user can enter.
@@ -198,20 +227,31 @@ type run struct {
 // other host reaches.
 func underLoad(t *testing.T, script func(context.Context, run) error) simulation.Report {
 	t.Helper()
-	shared.use(t)
-	ctx, cancel := context.WithTimeout(t.Context(), faultPatience)
+	return underLoadFor(t, faultPatience, script)
+}
+
+// underLoadFor is underLoad for a script that may take as long as patience.
+func underLoadFor(t *testing.T, patience time.Duration, script func(context.Context, run) error) simulation.Report {
+	t.Helper()
+	return shared.underLoad(t, patience, script)
+}
+
+func (b *bed) underLoad(t *testing.T, patience time.Duration, script func(context.Context, run) error) simulation.Report {
+	t.Helper()
+	b.use(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	ctx, release := shared.cluster.Guard(ctx)
+	ctx, release := b.cluster.Guard(ctx)
 	defer release()
 	seed := rand.Uint64N(1_000_000_000)
 	t.Logf("seed %d", seed)
-	report, err := simulation.Drive(ctx, shared.cluster, simulation.Options{
+	report, err := simulation.Drive(ctx, b.cluster, simulation.Options{
 		Rate: testRate, Seed: seed, Progress: t.Output(),
 	}, func(ctx context.Context, s *simulation.Session) error {
 		if err := s.AwaitTraffic(ctx, warm); err != nil {
 			return err
 		}
-		return script(ctx, run{s, shared.network})
+		return script(ctx, run{s, b.network})
 	})
 	if err != nil {
 		t.Errorf("seed %d: %v", seed, err)

@@ -2,6 +2,7 @@ package netns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -60,6 +61,39 @@ func (n *Network) CutPort(ctx context.Context, server pgcluster.NodeID, port int
 	return n.drop(ctx, filters)
 }
 
+// Block drops what from sends to a TCP port of each of to. Their answers to what they
+// asked themselves still arrive.
+func (n *Network) Block(ctx context.Context, from pgcluster.NodeID, port int, to ...pgcluster.NodeID) error {
+	f, err := n.host(from)
+	if err != nil {
+		return err
+	}
+	filters := make([]filter, len(to))
+	for i, id := range to {
+		h, err := n.host(id)
+		if err != nil {
+			return err
+		}
+		filters[i] = filter{h, []string{"-p", "tcp", "--dport", strconv.Itoa(port), "-s", f.Address}}
+	}
+	return n.drop(ctx, filters)
+}
+
+// Lose drops packets between the hosts at random, each with the given probability.
+func (n *Network) Lose(ctx context.Context, probability float64) error {
+	var filters []filter
+	for _, to := range n.hosts {
+		for _, from := range n.hosts {
+			if from.ID != to.ID {
+				filters = append(filters, filter{to, []string{
+					"-s", from.Address, "-m", "statistic", "--mode", "random", "--probability", strconv.FormatFloat(probability, 'f', -1, 64),
+				}})
+			}
+		}
+	}
+	return n.drop(ctx, filters)
+}
+
 // Unplug takes the link of a host down: it reaches nobody, not even this process.
 func (n *Network) Unplug(ctx context.Context, a pgcluster.NodeID) error {
 	h, err := n.host(a)
@@ -70,10 +104,19 @@ func (n *Network) Unplug(ctx context.Context, a pgcluster.NodeID) error {
 }
 
 // Heal makes every link whole again.
-func (n *Network) Heal(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
+func (n *Network) Heal(all context.Context) error {
+	g, ctx := errgroup.WithContext(all)
 	for _, h := range n.hosts {
 		g.Go(func() error { return run(ctx, nil, "ip", "link", "set", h.port, "up") })
+	}
+	g.Go(func() error { return n.Unblock(ctx) })
+	return errors.Join(g.Wait(), n.endDelays(all))
+}
+
+// Unblock lets all packets pass again where a link is up.
+func (n *Network) Unblock(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, h := range n.hosts {
 		g.Go(func() error { return h.iptables(ctx, "-F", "INPUT") })
 	}
 	return g.Wait()

@@ -65,6 +65,7 @@ type Network struct {
 	name    string // of the bridge, and what the names of the rest begin with
 	hosts   []Host
 	subnet  *subnet
+	detours map[pgcluster.NodeID]*detour
 	watcher *exec.Cmd
 	alive   io.Closer // the watcher's standard input; its end is the sign to clean up
 }
@@ -82,7 +83,7 @@ func New(ctx context.Context, hosts int) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Network{name: name}
+	n := &Network{name: name, detours: map[pgcluster.NodeID]*detour{}}
 	if n.subnet, err = freeSubnet(ctx); err != nil {
 		return nil, err
 	}
@@ -128,6 +129,9 @@ func (n *Network) Hosts() []Host { return slices.Clone(n.hosts) }
 
 // Close ends what runs on the hosts and removes them. It returns when they are gone.
 func (n *Network) Close() error {
+	for _, t := range n.detours {
+		t.end() // the watcher removes their links
+	}
 	err := errors.Join(n.alive.Close(), n.watcher.Wait(), n.subnet.release())
 	if err != nil {
 		return fmt.Errorf("remove network %s: %w", n.name, err)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"os"
@@ -99,11 +100,186 @@ func TestNetwork_cutsWhatItIsTold(t *testing.T) { //nolint:paralleltest // see a
 	}
 }
 
+func TestNetwork_blocksOneDirection(t *testing.T) { //nolint:paralleltest // see above
+	n := network(t, 2)
+	from, to := n.Hosts()[0], n.Hosts()[1]
+	ports := map[string]net.Listener{}
+	for _, h := range []netns.Host{from, to} {
+		onHost(t, h, func() (err error) {
+			ports[h.Address], err = net.Listen("tcp", net.JoinHostPort(h.Address, strconv.Itoa(cutPort)))
+			return err
+		})
+		defer ports[h.Address].Close()
+	}
+	dial := func(at, to netns.Host) (failed error) {
+		onHost(t, at, func() error {
+			conn, err := net.DialTimeout("tcp", ports[to.Address].Addr().String(), 200*time.Millisecond)
+			if failed = err; err == nil {
+				failed = conn.Close()
+			}
+			return nil
+		})
+		return failed
+	}
+	if err := n.Block(t.Context(), from.ID, cutPort, to.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := dial(from, to); err == nil {
+		t.Error("a host reaches a port that is blocked to it")
+	}
+	if err := dial(to, from); err != nil {
+		t.Errorf("the other direction is blocked too: %v", err)
+	}
+	if err := n.Unblock(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := dial(from, to); err != nil {
+		t.Errorf("after Unblock: %v", err)
+	}
+}
+
+func TestNetwork_losesPackets(t *testing.T) { //nolint:paralleltest // see above
+	const sent = 400
+	n := network(t, 2)
+	sockets := map[pgcluster.NodeID]*net.UDPConn{}
+	for _, h := range n.Hosts() {
+		sockets[h.ID] = listenOn(t, h)
+	}
+	exchange(t, n, sockets, "before")
+	if err := n.Lose(t.Context(), 0.5); err != nil {
+		t.Fatal(err)
+	}
+	for range sent {
+		sendAll(t, n, sockets, "lossy")
+	}
+	if err := n.Heal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// Of 800 at one half, fewer than 300 or more than 500 come through less often
+	// than once in 10¹¹ runs.
+	if got := len(exchange(t, n, sockets, "healed")["lossy"]); got < 300 || got > 500 {
+		t.Errorf("%d of %d datagrams arrived, want about half", got, 2*sent)
+	}
+}
+
+func TestNetwork_delays(t *testing.T) { //nolint:paralleltest // see above
+	const delay = 200 * time.Millisecond
+	n := network(t, 2)
+	server, client := n.Hosts()[0], n.Hosts()[1]
+	var ln net.Listener
+	onHost(t, server, func() (err error) {
+		ln, err = net.Listen("tcp", net.JoinHostPort(server.Address, strconv.Itoa(cutPort)))
+		return err
+	})
+	defer ln.Close()
+	// What is sent is more than one segment, so that the kernel may leave the work of
+	// cutting it up to the other end.
+	const size = 1 << 20
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write(make([]byte, size)) // whoever reads notices
+			_ = conn.Close()
+		}
+	}()
+	fetch := func() (took time.Duration) {
+		t.Helper()
+		onHost(t, client, func() error {
+			began := time.Now()
+			conn, err := net.DialTimeout("tcp", ln.Addr().String(), patience)
+			if err != nil {
+				return err
+			}
+			defer conn.Close()
+			took = time.Since(began)
+			got, err := io.Copy(io.Discard, conn)
+			if err == nil && got != size {
+				err = fmt.Errorf("%d bytes arrived, %d were sent", got, size)
+			}
+			return err
+		})
+		return took
+	}
+	fetch() // now the addresses are known
+	if err := n.Delay(t.Context(), server.ID, delay); err != nil {
+		t.Fatal(err)
+	}
+	if took := fetch(); took < delay || took > 4*delay {
+		t.Errorf("a connection takes %s, want %s and a little more", took, delay)
+	}
+	if err := n.Delay(t.Context(), server.ID, delay); err == nil {
+		t.Error("a host is delayed twice")
+	}
+	if err := n.Unplug(t.Context(), server.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Heal(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := fetch(); took >= delay {
+		t.Errorf("a connection takes %s after Heal", took)
+	}
+}
+
+func TestNetwork_freezes(t *testing.T) { //nolint:paralleltest // see above
+	n := network(t, 1)
+	h := n.Hosts()[0]
+	start := func(args ...string) *exec.Cmd {
+		command := append(h.Command(), args...)
+		cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		return cmd
+	}
+	a, b := start("tail", "-f", "/dev/null"), start("sleep", "3600")
+	await := func(cmd *exec.Cmd, program, states string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		for tick := time.Tick(pace); ctx.Err() == nil; <-tick {
+			stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+			if err != nil {
+				t.Fatal(err)
+			}
+			name, rest, _ := strings.Cut(string(stat), ") ")
+			if strings.HasSuffix(name, "("+program) && strings.Contains(states, rest[:1]) {
+				return
+			}
+		}
+		t.Fatalf("%s is not in a state of %s", program, states)
+	}
+	await(a, "tail", "S") // no longer the program that enters the host
+	await(b, "sleep", "S")
+	freeze := func(programs ...string) {
+		t.Helper()
+		if err := n.Freeze(t.Context(), h.ID, programs...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	freeze("tail")
+	await(a, "tail", "T")
+	await(b, "sleep", "S")
+	freeze()
+	await(b, "sleep", "T")
+	if err := n.Thaw(t.Context(), h.ID); err != nil {
+		t.Fatal(err)
+	}
+	await(a, "tail", "S")
+	await(b, "sleep", "S")
+}
+
 func TestNetwork_refusesHostsThatItHasNot(t *testing.T) { //nolint:paralleltest // see above
 	n := network(t, 1)
 	for name, err := range map[string]error{
 		"Cut": n.Cut(t.Context(), "n1", "n2"), "CutOneWay": n.CutOneWay(t.Context(), "n2", "n1"),
 		"CutPort": n.CutPort(t.Context(), "n2", 1), "Unplug": n.Unplug(t.Context(), "n2"),
+		"Block": n.Block(t.Context(), "n1", 1, "n2"), "Delay": n.Delay(t.Context(), "n2", 1),
+		"Freeze": n.Freeze(t.Context(), "n2"), "Thaw": n.Thaw(t.Context(), "n2"),
 	} {
 		if err == nil {
 			t.Errorf("%s of an unknown host = nil, want an error", name)

@@ -1,0 +1,126 @@
+package access
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+)
+
+// Wrong tokens that one source may send: so many at once, then one per period.
+const (
+	failBurst  = 10
+	failPeriod = time.Second
+)
+
+// Bounds of what is remembered. The oldest goes first: who has that many addresses is
+// not held up, and still guesses 256 bits.
+const (
+	maxSources = 4096
+	maxTrusted = 4 * MaxTokens
+)
+
+// limiter remembers who sent wrong tokens, and who used which right ones.
+type limiter struct {
+	mu      sync.Mutex
+	failed  *simplelru.LRU[netip.Prefix, bucket]
+	trusted *simplelru.LRU[use, struct{}] // only right tokens get in: strangers cannot flush it
+}
+
+// use is a token as used from one source.
+type use struct {
+	from  netip.Prefix
+	token digest
+}
+
+func newLimiter() *limiter {
+	return &limiter{
+		failed:  must(simplelru.NewLRU[netip.Prefix, bucket](maxSources, nil)),
+		trusted: must(simplelru.NewLRU[use, struct{}](maxTrusted, nil)),
+	}
+}
+
+// must is for sizes that are constants above zero: those give no error.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// sourceOf returns what is counted as one source: an address, or the network of one
+// host in IPv6, where everybody has 2^64 addresses.
+func sourceOf(a netip.Addr) netip.Prefix {
+	bits := a.BitLen()
+	if a.Is6() {
+		bits = 64
+	}
+	p, err := a.Prefix(bits)
+	if err != nil {
+		return netip.Prefix{} // no address: they count as one
+	}
+	return p
+}
+
+// wait returns for how long from is refused, or 0. A token that from has used with
+// success is not refused.
+func (l *limiter) wait(from netip.Addr, token digest, now time.Time) time.Duration {
+	src := sourceOf(from)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, known := l.failed.Get(src)
+	if !known {
+		return 0
+	}
+	wait := b.wait(now, failBurst, failPeriod)
+	if wait > 0 && l.trusted.Contains(use{src, token}) {
+		return 0
+	}
+	return wait
+}
+
+// fail counts a wrong token, and returns for how long from was to send none, or 0.
+func (l *limiter) fail(from netip.Addr, now time.Time) time.Duration {
+	src := sourceOf(from)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	b, _ := l.failed.Get(src)
+	wait := b.take(now, failBurst, failPeriod)
+	l.failed.Add(src, b)
+	return wait
+}
+
+// trust remembers that token was right.
+func (l *limiter) trust(from netip.Addr, token digest) {
+	u := use{sourceOf(from), token}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, known := l.trusted.Get(u); !known {
+		l.trusted.Add(u, struct{}{})
+	}
+}
+
+// bucket counts what happened too often: burst at once, and one more per period. Zero
+// is a bucket that nothing was taken from.
+type bucket struct {
+	empty time.Time // when all that was taken is forgotten
+}
+
+// wait returns how long it takes until something may be taken.
+func (b *bucket) wait(now time.Time, burst int, period time.Duration) time.Duration {
+	full := now.Add(time.Duration(burst-1) * period)
+	return max(0, b.empty.Sub(full))
+}
+
+// take takes one, or returns how long it takes until that is allowed.
+func (b *bucket) take(now time.Time, burst int, period time.Duration) time.Duration {
+	if wait := b.wait(now, burst, period); wait > 0 {
+		return wait
+	}
+	if b.empty.Before(now) {
+		b.empty = now
+	}
+	b.empty = b.empty.Add(period)
+	return 0
+}

@@ -1,0 +1,255 @@
+package agent_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/xpd-platform/xpd/internal/pgtest"
+	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/pgcluster/agent"
+)
+
+// TestAgent_F21_staleStandbyFirstUp has the power of a cluster cut and a standby
+// that was away come back first. It says how little it has, which is what it is
+// refused by, and follows later without a copy.
+func TestAgent_F21_staleStandbyFirstUp(t *testing.T) {
+	t.Parallel()
+	nodes := initialized(t, 3, true)
+	n1, n2, n3 := nodes[0], nodes[1], nodes[2]
+	exec(t, n1.service(), "CREATE TABLE t (v int)")
+	n3.await("replay", caughtUp(n1))
+	n3.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(1, 20)})
+	before := inode(t, n3)
+	exec(t, n1.service(), "INSERT INTO t VALUES (1)")
+	floor := n1.Report().BarrierAt
+	n2.await("what was acknowledged", caughtUp(n1))
+	acknowledged := n2.Report().Position
+	for _, n := range nodes {
+		n.kill9()
+		n.await("crash", pgcluster.Report.Down)
+	}
+
+	stale := n3.do(pgcluster.Order{Kind: pgcluster.OrderRecruit, Stamp: stamp(2, 30)})
+	if !stale.PositionKnown || stale.Position.LSN < floor || stale.Position.Compare(acknowledged) >= 0 {
+		t.Errorf("the stale standby is at %v, the other was at %v", stale.Position, acknowledged)
+	}
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderRecruit, Stamp: stamp(2, 31)})
+	lead := pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(2, 32), Sync: anyOf(1, "n2", "n3"), Barrier: true, Open: true}
+	n1.submit(lead)
+	n3.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 33), Upstream: "n1"})
+	n1.do(lead)
+	n3.await("replay", caughtUp(n1))
+	if got := query[int](t, n3.service(), "SELECT count(*)::int FROM t"); got != 1 || !os.SameFile(before, inode(t, n3)) {
+		t.Errorf("%d rows; or it was cloned", got)
+	}
+}
+
+// interrupting is a shell script that kills PostgreSQL's program of the same name,
+// the first time, as soon as it says what %[3]s is.
+const interrupting = `#!/bin/sh
+if [ -e '%[1]s.done' ]; then exec '%[2]s' "$@"; fi
+mkfifo '%[1]s.done'
+'%[2]s' --progress "$@" 2> '%[1]s.done' & pid=$!
+while read -r line; do
+	echo "$line"
+	case "$line" in *'%[3]s'*) kill -9 $pid; exit 137;; esac
+done < '%[1]s.done'
+wait $pid
+`
+
+// interrupts returns a folder with PostgreSQL's programs, of which one is killed
+// when it is run for the first time.
+func interrupts(t *testing.T, program, at string) string {
+	t.Helper()
+	source, dir := pgtest.BinDir(t), pgtest.Dir(t)
+	programs, err := os.ReadDir(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range programs {
+		path := filepath.Join(dir, p.Name())
+		if p.Name() != program {
+			err = os.Symlink(filepath.Join(source, p.Name()), path)
+		} else {
+			script := fmt.Sprintf(interrupting, path, filepath.Join(source, program), at)
+			err = os.WriteFile(path, []byte(script), 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func interrupted(t *testing.T, bin, program string) {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(bin, program+".done")); err != nil {
+		t.Errorf("%s was not interrupted: %v", program, err)
+	}
+}
+
+// TestAgent_F27_interruptedRewind has pg_rewind killed when it has begun to write.
+func TestAgent_F27_interruptedRewind(t *testing.T) {
+	t.Parallel()
+	bin := interrupts(t, "pg_rewind", "need to copy")
+	nodes := newNodesWith(t, 2, func(o *agent.Options) {
+		o.BinDir = bin
+		o.Settings["wal_keep_size"] = "128MB" // pg_rewind needs the last checkpoint that both have
+	})
+	initialize(nodes, false)
+	n1, n2 := nodes[0], nodes[1]
+	lineage := failedOver(t, n1, n2)
+	before := inode(t, n1)
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 24), Upstream: "n2", Lineage: lineage})
+	interrupted(t, bin, "pg_rewind")
+	rejoined(t, n1, n2)
+	if os.SameFile(before, inode(t, n1)) {
+		t.Error("half a rewind was used")
+	}
+}
+
+// TestAgent_F28_WALMissingForARewind has the old primary forget the WAL that
+// pg_rewind would look for the last common checkpoint in.
+func TestAgent_F28_WALMissingForARewind(t *testing.T) {
+	t.Parallel()
+	nodes := initialized(t, 2, false)
+	n1, n2 := nodes[0], nodes[1]
+	exec(t, n1.admin(), "ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'")
+	exec(t, n1.admin(), "SELECT pg_reload_conf()")
+	lineage := failedOver(t, n1, n2, func() { recycle(t, n1, n1) })
+	before := inode(t, n1)
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 24), Upstream: "n2", Lineage: lineage})
+	rejoined(t, n1, n2)
+	if os.SameFile(before, inode(t, n1)) {
+		t.Error("it was rewound without the WAL for it")
+	}
+}
+
+// failedOver makes n2 the primary of epoch 2, after n1 has gone its own way. It
+// returns n2's lineage.
+func failedOver(t *testing.T, n1, n2 *node, astray ...func()) pgcluster.Lineage {
+	t.Helper()
+	exec(t, n1.service(), "CREATE TABLE t (v int)")
+	n2.await("replay of the table", caughtUp(n1))
+	n2.do(pgcluster.Order{Kind: pgcluster.OrderRecruit, Stamp: stamp(2, 20)})
+	diverge(t, n1)
+	for _, more := range astray {
+		more()
+	}
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 21)})
+	r := n2.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(2, 22), Barrier: true, Open: true})
+	exec(t, n2.service(), "INSERT INTO t VALUES (7)")
+	return r.Lineage
+}
+
+// rejoined checks that n1 has n2's data and says what it set aside.
+func rejoined(t *testing.T, n1, n2 *node) {
+	t.Helper()
+	r := n1.await("replay", caughtUp(n2))
+	if got := query[int](t, n1.service(), "SELECT sum(v)::int FROM t"); got != 7 {
+		t.Errorf("sum of t = %d, want 7", got)
+	}
+	if len(r.SetAside) != 1 {
+		t.Fatalf("set aside: %+v, want one", r.SetAside)
+	}
+	kept := r.SetAside[0]
+	files, err := filepath.Glob(filepath.Join(kept.Path, "0000*"))
+	if err != nil || len(files) == 0 {
+		t.Errorf("no WAL in %s: %v", kept.Path, err)
+	}
+	fork := n2.Report().Lineage[0]
+	if kept.From != (pgcluster.Position{Timeline: fork.Parent, LSN: fork.At}) || kept.To <= kept.From.LSN ||
+		kept.Bytes != int64(len(files))<<24 || kept.At.IsZero() {
+		t.Errorf("set aside: %+v, of %d files; they parted at %v", kept, len(files), fork)
+	}
+	if left, _ := filepath.Glob(filepath.Join(n1.o.Dir, "pg", "*[.-]*")); len(left) != 0 {
+		t.Errorf("left over: %v", left)
+	}
+	n1.end(false)
+	n1.start()
+	n1.await("the same after a restart", func(r pgcluster.Report) bool { return r.Running() && len(r.SetAside) == 1 && r.SetAside[0] == kept })
+}
+
+// TestAgent_F29_interruptedClone has pg_basebackup killed while it copies.
+func TestAgent_F29_interruptedClone(t *testing.T) {
+	t.Parallel()
+	bin := interrupts(t, "pg_basebackup", "kB (")
+	nodes := newNodesWith(t, 2, func(o *agent.Options) { o.BinDir = bin })
+	initialize(nodes, true)
+	interrupted(t, bin, "pg_basebackup")
+	if left, _ := filepath.Glob(filepath.Join(nodes[1].o.Dir, "pg", "data.*")); len(left) != 0 {
+		t.Errorf("left over: %v", left)
+	}
+}
+
+// TestAgent_F29_diskFull has nodes whose disks have too little room for a rewind and
+// for a clone. What they have stays as it is until there is room.
+func TestAgent_F29_diskFull(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("F29 needs root to mount a small disk")
+	}
+	nodes := newNodesWith(t, 2, func(o *agent.Options) {
+		o.Settings["wal_keep_size"] = "128MB"
+		if err := syscall.Mount("tmpfs", o.Dir, "tmpfs", 0, "size=400m,mode=755"); err != nil {
+			t.Skipf("F29 needs a small disk: mount tmpfs: %v", err)
+		}
+		t.Cleanup(func() {
+			if err := syscall.Unmount(o.Dir, syscall.MNT_DETACH); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	initialize(nodes, false)
+	n1, n2 := nodes[0], nodes[1]
+	lineage := failedOver(t, n1, n2)
+	before := inode(t, n1)
+
+	for i, o := range []pgcluster.Order{
+		{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 24), Upstream: "n2", Lineage: lineage, Reclone: true},
+		{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 25), Upstream: "n2", Lineage: lineage},
+	} {
+		room := fill(t, n1.o.Dir)
+		n1.submit(o)
+		r := n1.await("advice", func(r pgcluster.Report) bool {
+			return r.Order.Stamp == o.Stamp && strings.Contains(r.Order.Error, "make room")
+		})
+		if !os.SameFile(before, inode(t, n1)) || !r.Down() || r.Role != pgcluster.RolePrimary {
+			t.Errorf("order %d: the data was touched: %+v", i, r)
+		}
+		if err := os.Remove(room); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n1.await("end of the order", func(r pgcluster.Report) bool { return r.Order.Done })
+	rejoined(t, n1, n2)
+	if !os.SameFile(before, inode(t, n1)) {
+		t.Error("it was cloned instead of rewound")
+	}
+}
+
+// fill leaves 32 MB of a disk and returns the file that has the rest.
+func fill(t *testing.T, dir string) string {
+	t.Helper()
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "filler")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := syscall.Fallocate(int(f.Fd()), 0, 0, int64(fs.Bavail)*fs.Bsize-32<<20); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

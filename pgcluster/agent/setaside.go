@@ -1,0 +1,175 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/xpd-platform/xpd/pgcluster"
+)
+
+const (
+	keepDiverged = 5 // folders of diverged WAL that stay
+	aboutFile    = "about.json"
+)
+
+// about describes a folder of diverged WAL. It is the last file to be written there.
+type about struct {
+	pgcluster.SetAside
+
+	Checkpoint pgcluster.LSN `json:"checkpoint"` // latest of the data directory: which of them it was
+}
+
+// saveDiverged copies the WAL that only this node has: from where its lineage and
+// the upstream's part, in whole segments.
+func (a *Agent) saveDiverged(ctx context.Context, upstream pgcluster.Lineage) error {
+	d, err := a.inspect(ctx)
+	if err != nil {
+		return err
+	}
+	c := d.control
+	local, err := a.readLineage(c.timeline())
+	if err != nil {
+		return err
+	}
+	from, parted := divergence(upstream, local)
+	if !parted && len(local) > 0 {
+		from.LSN = local[len(local)-1].At
+	}
+	f := about{SetAside: pgcluster.SetAside{At: time.Now().UTC(), From: from}, Checkpoint: c.Checkpoint}
+	if d.known {
+		f.To = d.position.LSN
+	}
+	all, err := segments(a.p.wal())
+	if err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(s segment) bool {
+		past := s.timeline == from.Timeline && s.number >= segmentOf(s.timeline, from.LSN).number
+		return (!past && !leadsBeyond(local, from.Timeline, s.timeline)) || !s.written(a.p.wal(), s.start())
+	})
+	if len(all) == 0 || a.savedBefore(f) {
+		return nil
+	}
+	name := fmt.Sprintf("%d-%s-%d", c.timeline(), strings.ReplaceAll(from.LSN.String(), "/", "_"), f.At.UnixNano())
+	f.Path = filepath.Join(a.p.diverged, name)
+	if err := a.saveSegments(ctx, all, f); err != nil {
+		return fmt.Errorf("save diverged WAL: %w", err)
+	}
+	a.log.InfoContext(ctx, "saved diverged WAL", "folder", f.Path, "segments", len(all))
+	if err := a.pruneDiverged(); err != nil {
+		return err
+	}
+	a.reportSetAside()
+	return nil
+}
+
+func (a *Agent) saveSegments(ctx context.Context, all []segment, f about) error {
+	if err := a.owner.mkdir(f.Path); err != nil {
+		return err
+	}
+	for _, s := range all {
+		n, err := a.copyDurably(ctx, filepath.Join(a.p.wal(), s.name()), filepath.Join(f.Path, s.name()))
+		if err != nil {
+			return errors.Join(err, removeAll(f.Path))
+		}
+		f.Bytes += n
+	}
+	b, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	return a.owner.replaceDurably(filepath.Join(f.Path, aboutFile), append(b, '\n'))
+}
+
+// savedBefore reports whether the same WAL of the same data directory was set aside
+// already, by an attempt that got no further.
+func (a *Agent) savedBefore(now about) bool {
+	return slices.ContainsFunc(a.divergedFolders(), func(f about) bool {
+		return f.Checkpoint == now.Checkpoint && f.From == now.From && f.To == now.To
+	})
+}
+
+// divergedFolders describes the folders of diverged WAL, oldest first. Half a folder
+// is the oldest of all, because it is the first to go.
+func (a *Agent) divergedFolders() []about {
+	entries, err := os.ReadDir(a.p.diverged)
+	if err != nil {
+		return nil // it is made when the agent begins
+	}
+	var all []about
+	for _, e := range entries {
+		path := filepath.Join(a.p.diverged, e.Name())
+		var f about
+		b, err := os.ReadFile(filepath.Join(path, aboutFile))
+		if err == nil {
+			err = json.Unmarshal(b, &f)
+		}
+		if err != nil {
+			f = about{}
+		}
+		f.Path = path
+		all = append(all, f)
+	}
+	slices.SortFunc(all, func(x, y about) int { return cmp.Or(x.At.Compare(y.At), strings.Compare(x.Path, y.Path)) })
+	return all
+}
+
+// reportSetAside reports what is kept.
+func (a *Agent) reportSetAside() {
+	var kept []pgcluster.SetAside
+	for _, f := range a.divergedFolders() {
+		if !f.At.IsZero() {
+			kept = append(kept, f.SetAside)
+		}
+	}
+	a.publish(func(r *pgcluster.Report) { r.SetAside = kept })
+}
+
+func (a *Agent) pruneDiverged() error {
+	all := a.divergedFolders()
+	for _, f := range all[:max(0, len(all)-keepDiverged)] {
+		if err := removeAll(f.Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// leadsBeyond reports whether t comes after common on the local lineage.
+func leadsBeyond(local pgcluster.Lineage, common, t pgcluster.Timeline) bool {
+	beyond := false
+	for _, s := range local {
+		beyond = beyond || s.Parent == common
+		if beyond && s.Child == t {
+			return true
+		}
+	}
+	return false
+}
+
+// copyDurably returns how many bytes it has copied.
+func (a *Agent) copyDurably(ctx context.Context, from, to string) (int64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	src, err := os.Open(from)
+	if err != nil {
+		return 0, err
+	}
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(dst, src)
+	return n, errors.Join(err, dst.Sync(), dst.Close(), a.owner.take(to))
+}

@@ -1,0 +1,301 @@
+package simulation_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/simulation"
+)
+
+// moment is what a leader logs when a phase is agreed on.
+type moment struct {
+	name  string
+	parts []string
+}
+
+func phaseEntered(p failover.Phase) moment {
+	return moment{string(p), []string{`"phase entered"`, fmt.Sprintf(`"phase":%q`, p)}}
+}
+
+func opened(kind failover.Kind) moment {
+	return moment{"open", []string{`"cluster changed"`, fmt.Sprintf(`"kind":%q`, kind)}}
+}
+
+func TestF22_LeaderKilledAfterEachPhase(t *testing.T) { //nolint:paralleltest // they share a cluster
+	slow(t)
+	underLoadBy(t, rules{patience: 4 * faultPatience, hung: 30 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
+		for _, m := range []moment{
+			phaseEntered(failover.PhaseRecruit), phaseEntered(failover.PhasePromote), phaseEntered(failover.PhaseBarrier), opened(failover.KindFailover),
+		} {
+			err := loseLeaderAfter(ctx, s, "failover", m, s.Cluster.KillPostgres)
+			if err != nil {
+				return err
+			}
+		}
+		for _, m := range []moment{
+			phaseEntered(failover.PhaseCheckpoint), phaseEntered(failover.PhaseStop), phaseEntered(failover.PhasePromote),
+			phaseEntered(failover.PhaseBarrier), opened(failover.KindSwitchover),
+		} {
+			err := loseLeaderAfter(ctx, s, "switchover", m, func(pgcluster.NodeID) error {
+				_, err := s.Client.Switchover(ctx, "", "test")
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// loseLeaderAfter starts an operation and kills the leader's xpd as soon as it says
+// that the phase is agreed on.
+func loseLeaderAfter(ctx context.Context, s *simulation.Session, what string, m moment, begin func(primary pgcluster.NodeID) error) error {
+	return s.Disturb(ctx, fmt.Sprintf("F22 %s, after %s", what, m.name), func(ctx context.Context) error {
+		l, primary, err := parts(ctx, s)
+		if err != nil {
+			return err
+		}
+		log, err := watchLog(s, l)
+		if err != nil {
+			return err
+		}
+		if err := begin(primary); err != nil {
+			return err
+		}
+		if _, err := log.await(ctx, m.parts...); err != nil {
+			return err
+		}
+		if err := s.Cluster.KillXPD(l); err != nil {
+			return err
+		}
+		if err := s.AwaitEnrolment(ctx, time.Now()); err != nil {
+			return fmt.Errorf("writes do not go on without the leader %s: %w", l, err)
+		}
+		s.Repaired()
+		return s.Cluster.StartNode(l)
+	})
+}
+
+func TestF24_PromotionHangs(t *testing.T) { //nolint:paralleltest // they share a cluster
+	slow(t)
+	by := rules{patience: 3 * faultPatience, hung: 30 * time.Second}
+	underLoadBy(t, by, func(ctx context.Context, s *simulation.Session) error {
+		err := s.Disturb(ctx, "F24 of a failover", func(ctx context.Context) error {
+			primary, standbys, err := roles(ctx, s)
+			if err != nil {
+				return err
+			}
+			return hangPromotion(ctx, s, standbys, func() error { return s.Cluster.KillPostgres(primary) })
+		})
+		if err != nil {
+			return err
+		}
+		return s.Disturb(ctx, "F24 of a switchover", func(ctx context.Context) error {
+			_, standbys, err := roles(ctx, s)
+			if err != nil {
+				return err
+			}
+			return hangPromotion(ctx, s, standbys[:1], func() error {
+				_, err := s.Client.Switchover(ctx, standbys[0], "test")
+				return err
+			})
+		})
+	})
+}
+
+// hangPromotion stops the processes that would promote the standbys, starts an
+// operation, and lets all but the chosen one go on. That one never ends its
+// promotion; the operation must go on without it.
+func hangPromotion(ctx context.Context, s *simulation.Session, standbys []pgcluster.NodeID, begin func() error) error {
+	epoch, err := s.Epoch(ctx)
+	if err != nil {
+		return err
+	}
+	resume := map[pgcluster.NodeID]func() error{}
+	defer func() {
+		for _, r := range resume {
+			_ = r() // its server was stopped long ago
+		}
+	}()
+	for _, id := range standbys {
+		if resume[id], err = suspend(s, id, startupTitle); err != nil {
+			return err
+		}
+	}
+	if err := begin(); err != nil {
+		return err
+	}
+	st, err := s.Cluster.WaitStatus(ctx, "a standby is promoted", func(st failover.Status) bool {
+		return st.Op != nil && st.Op.Phase == failover.PhasePromote && slices.Contains(standbys, st.Op.To)
+	})
+	if err != nil {
+		return err
+	}
+	hangs := st.Op.To
+	s.Say("the promotion of %s hangs", hangs)
+	for id, r := range resume {
+		if id != hangs {
+			if err := r(); err != nil {
+				return err
+			}
+		}
+	}
+	st, err = s.Cluster.WaitStatus(ctx, "another epoch is open", func(st failover.Status) bool { return st.Epoch > epoch+1 && open(st) })
+	if err != nil {
+		return err
+	}
+	if st.Primary == hangs {
+		return fmt.Errorf("%s is primary although its promotion hangs", hangs)
+	}
+	s.Repaired()
+	return nil
+}
+
+func TestF25_NewPrimaryDiesBeforeItsBarrier(t *testing.T) { //nolint:paralleltest // they share a cluster
+	slow(t)
+	underLoadBy(t, rules{hung: 30 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
+		return s.Disturb(ctx, "F25", func(ctx context.Context) error {
+			_, err := promoteTwice(ctx, s, s.Cluster.KillPostgres)
+			s.Repaired()
+			return err
+		})
+	})
+}
+
+// promoteTwice kills the primary's PostgreSQL and then, by kill, what is promoted
+// in its place, after its promotion and before its barrier: the standby that would
+// acknowledge that stands still. It returns who was promoted for nothing.
+func promoteTwice(ctx context.Context, s *simulation.Session, kill func(pgcluster.NodeID) error) (pgcluster.NodeID, error) {
+	primary, standbys, err := roles(ctx, s)
+	if err != nil {
+		return "", err
+	}
+	epoch, err := s.Epoch(ctx)
+	if err != nil {
+		return "", err
+	}
+	if err := s.Cluster.KillPostgres(primary); err != nil {
+		return "", err
+	}
+	var first pgcluster.NodeID
+	err = soon(ctx, "the choice of a new primary", func() (bool, error) {
+		st, err := s.Client.Cluster(ctx)
+		if err != nil || st.Op == nil || st.Op.Phase != failover.PhasePromote || st.Op.To == primary {
+			return false, err
+		}
+		first = st.Op.To
+		return true, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	second := standbys[0]
+	if second == first {
+		second = standbys[1]
+	}
+	resume, err := suspendPostgres(s.Cluster.Dir(), second)
+	defer resume()
+	if err != nil {
+		return "", err
+	}
+	_, err = s.Cluster.WaitStatus(ctx, "the barrier is waited for", func(st failover.Status) bool {
+		return st.Op != nil && st.Op.Phase == failover.PhaseBarrier && st.Op.To == first
+	})
+	if err != nil {
+		return "", fmt.Errorf("%s was opened before it could be killed: %w", first, err)
+	}
+	if err := kill(first); err != nil {
+		return "", err
+	}
+	s.Say("%s was promoted and killed before its barrier", first)
+	resume()
+	st, err := s.Cluster.WaitStatus(ctx, "another epoch is open", func(st failover.Status) bool { return st.Epoch > epoch+1 && open(st) })
+	if err == nil && st.Primary == first {
+		err = fmt.Errorf("%s, which died, was chosen again", first)
+	}
+	return first, err
+}
+
+func TestF26_OneTimelineTwice(t *testing.T) { //nolint:paralleltest // they share a cluster
+	slow(t)
+	const tries = 3
+	underLoadBy(t, rules{patience: 2 * faultPatience, hung: 30 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
+		for range tries {
+			twice := false
+			err := s.Disturb(ctx, "F26", func(ctx context.Context) error {
+				first, err := promoteTwice(ctx, s, func(id pgcluster.NodeID) error { return s.Cluster.KillNode(ctx, id) })
+				if err != nil {
+					return err
+				}
+				if twice, err = sameTimeline(ctx, s, first); err != nil {
+					return err
+				}
+				before, err := inode(s, first)
+				if err != nil {
+					return err
+				}
+				s.Repaired()
+				if err := errors.Join(s.Cluster.StartNode(first), s.Cluster.WaitReady(ctx)); err != nil {
+					return err
+				}
+				after, err := inode(s, first)
+				if err == nil && twice && after == before {
+					err = fmt.Errorf("%s kept its data although its timeline is another one of the same number", first)
+				}
+				return err
+			})
+			if err != nil || twice {
+				return err
+			}
+		}
+		return fmt.Errorf("in %d tries no timeline number was used twice", tries)
+	})
+}
+
+// sameTimeline reports whether the lost node was promoted to the timeline that the
+// primary is on.
+func sameTimeline(ctx context.Context, s *simulation.Session, lost pgcluster.NodeID) (bool, error) {
+	primary, err := s.Cluster.Primary(ctx)
+	if err != nil {
+		return false, err
+	}
+	conn, err := s.Cluster.Admin(ctx, primary)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close(ctx)
+	var timeline string
+	if err := conn.QueryRow(ctx, `SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)`).Scan(&timeline); err != nil {
+		return false, err
+	}
+	_, err = os.Stat(filepath.Join(s.Cluster.Dir(), string(lost), "pg", "data", "pg_wal", timeline+".history"))
+	twice := err == nil
+	s.Say("%s is on timeline %s; %s had made it too: %v", primary, timeline, lost, twice)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	}
+	return twice, err
+}
+
+// inode tells the data directories apart that a node has had.
+func inode(s *simulation.Session, id pgcluster.NodeID) (uint64, error) {
+	info, err := os.Stat(filepath.Join(s.Cluster.Dir(), string(id), "pg", "data"))
+	if err != nil {
+		return 0, err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, errors.New("no inode numbers here")
+	}
+	return st.Ino, nil
+}
