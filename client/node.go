@@ -49,7 +49,7 @@ func NewNodeClient(members []pgcluster.Member, token string, trust func() *tls.C
 // NodeTransport returns the transport of a node to the others. It keeps connections
 // open, and bypasses any proxy. trust, which is nil where only http is spoken, returns
 // what shows who this node is and whom it believes at the moment; it is asked for every
-// new connection.
+// new connection. Who is spoken to may be said by [certs.Expect].
 func NodeTransport(trust func() *tls.Config) *http.Transport {
 	dial := (&net.Dialer{Timeout: nodeDial, KeepAlive: time.Second}).DialContext
 	t := &http.Transport{DialContext: dial, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute}
@@ -69,6 +69,10 @@ func NodeTransport(trust func() *tls.Config) *http.Transport {
 		if err := c.HandshakeContext(ctx); err != nil {
 			_ = raw.Close() // which a handshake that took too long has done already
 			return nil, fmt.Errorf("%s: %w", addr, err)
+		}
+		if err := certs.CheckExpected(ctx, c.ConnectionState()); err != nil {
+			_ = raw.Close()
+			return nil, err
 		}
 		return c, nil
 	}
@@ -158,9 +162,10 @@ func (c *NodeClient) send(ctx context.Context, id pgcluster.NodeID, method, path
 	return c.sendTo(ctx, id, c.token, method, url+path, body)
 }
 
-// sendTo asks id, and believes no other node that answers in its place.
+// sendTo asks id: it shows no other node that answers in its place a token, and does not
+// believe one either that has taken over an address of which a connection is kept.
 func (c *NodeClient) sendTo(ctx context.Context, id pgcluster.NodeID, token, method, url string, body []byte) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(certs.Expect(ctx, id), method, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("make request: %w", err)
 	}

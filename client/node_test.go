@@ -51,8 +51,14 @@ func TestNodeClient_believesCertificates(t *testing.T) {
 	if _, err := c.Identity(t.Context(), "n1"); err == nil || !strings.Contains(err.Error(), "certificate of n2") {
 		t.Errorf("Identity() of n1 at the address of n2 = %v, want an error that says who is there", err)
 	}
+	if from.Load() != nil {
+		t.Error("n2 was sent what is for n1, with a token")
+	}
 	if _, err := c.Identity(t.Context(), "n2"); err != nil {
 		t.Errorf("Identity() of n2 = %v", err)
+	}
+	if _, err := c.Identity(t.Context(), "n1"); err == nil || !strings.Contains(err.Error(), "certificate of n2") {
+		t.Errorf("Identity() of n1 on a connection to n2 that was kept = %v, want an error", err)
 	}
 	if from.Load() != pgcluster.NodeID("n1") {
 		t.Errorf("n2 saw the certificate of %v, want that of n1", from.Load())

@@ -12,6 +12,7 @@ import (
 
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/internal/access"
+	"github.com/xpd-platform/xpd/internal/certs"
 	"github.com/xpd-platform/xpd/internal/problem"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
@@ -115,7 +116,9 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, leader pgcluste
 		return fmt.Errorf("leader %s has no address here: %w", leader, failover.ErrNotLeader)
 	}
 	url := s.scheme + m.HTTPAddr() + r.URL.EscapedPath()
-	req, err := http.NewRequestWithContext(r.Context(), r.Method, url, bytes.NewReader(body)) //nolint:gosec // to a member; the path has a route here
+	// The tokens are for the leader: no other node that answers at its address gets them.
+	ctx := certs.Expect(r.Context(), leader)
+	req, err := http.NewRequestWithContext(ctx, r.Method, url, bytes.NewReader(body)) //nolint:gosec // to a member; the path has a route here
 	if err != nil {
 		return fmt.Errorf("forward to %s: %w", leader, err)
 	}

@@ -23,6 +23,24 @@ func NodeOf(cs *tls.ConnectionState) (pgcluster.NodeID, bool) {
 	return nodeOf(cs.VerifiedChains[0][0])
 }
 
+// expected is the key of what Expect notes.
+type expected struct{}
+
+// Expect has a connection that is opened for ctx be to node id and no other, before
+// anything is said on it: see [CheckExpected].
+func Expect(ctx context.Context, id pgcluster.NodeID) context.Context {
+	return context.WithValue(ctx, expected{}, id)
+}
+
+// CheckExpected returns an error if the verified peer is not the node that ctx expects.
+func CheckExpected(ctx context.Context, cs tls.ConnectionState) error {
+	want, asked := ctx.Value(expected{}).(pgcluster.NodeID)
+	if who, _ := NodeOf(&cs); asked && who != want {
+		return fmt.Errorf("at the address of %s somebody shows the certificate of %s", want, who)
+	}
+	return nil
+}
+
 // ServerConfig is for HTTP. It verifies a client's certificate if there is one; who
 // needs one asks [NodeOf]. Every handshake sees the current files.
 func (s *Store) ServerConfig() *tls.Config {
