@@ -206,6 +206,40 @@ func TestStep_fence(t *testing.T) {
 				> n2 recruit e2
 				> n3 recruit e2`,
 		},
+		{
+			name: "what only the fenced primary has is not waited for", state: with(failing(failover.PhaseRecruit), fence("n1")),
+			view: see(primary(stopped, pledged(2), at(200)), standby("n2", pledged(2)), standby("n3", pledged(2))),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/64
+				failover e2 promote n2 with ANY 1 (n3)
+				> n2 lead e2 ANY 1 (n3) barrier true open false
+				> n3 follow e2 n2`,
+		},
+		{
+			name: "nor once somebody was tried in vain", state: with(failing(failover.PhaseRecruit, func(op *failover.Operation) {
+				op.Epoch, op.Tried = 3, []pgcluster.NodeID{"n2"}
+			}), fence("n1")),
+			view: see(primary(stopped, pledged(3), at(200)), standby("n3", pledged(3))),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/64
+				failover e3 promote n3 with ANY 1 (n2) tried [n2]
+				> n3 lead e3 ANY 1 (n2) barrier true open false`,
+		},
+		{
+			name: "too few pledged, and one of them has all that the fenced primary has", state: with(failing(failover.PhaseRecruit), fence("n1")),
+			view: see(primary(stopped, pledged(2)), standby("n2", pledged(2))),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/64
+				failover e2 promote n2 with ANY 1 (n3)
+				> n2 lead e2 ANY 1 (n3) barrier true open false`,
+		},
+		{
+			name: "too few pledged, and they lack what the fenced primary has", state: with(failing(failover.PhaseRecruit), fence("n1")),
+			view: see(primary(stopped, pledged(2), at(200)), standby("n2", pledged(2))),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 recruit`,
+		},
 	})
 }
 

@@ -11,7 +11,8 @@ import (
 // Enough is any of
 //   - a quorum of the durable sync set: one of them has every acknowledged commit,
 //     and so has whoever has as much WAL as all of them;
-//   - the last opened primary, down: it has them all;
+//   - the last opened primary, down: it has them all, and one that is fenced what nobody
+//     acknowledged too, so that a quorum tells better;
 //   - an earlier choice of this operation: it was at the floor that the quorum of
 //     that time set, so whoever is at or above the floor has them all.
 //
@@ -37,7 +38,9 @@ func (d *decision) choose() (pgcluster.NodeID, bool) {
 func (d *decision) atLeast(pledged map[pgcluster.NodeID]pgcluster.Report) (pgcluster.Position, bool) {
 	floor := d.s.Floor
 	from, ok := pledged[d.s.Op.From]
-	if ok && from.Down() && from.PositionKnown && d.onLineage(from) {
+	ended := ok && from.Down() && from.PositionKnown && d.onLineage(from)
+	// What only a fenced primary has was not acknowledged, and it is not started for it.
+	if ended && !d.s.fenced(from.Node) {
 		return higher(floor, from.Position), true
 	}
 	if len(d.s.Op.Tried) > 0 {
@@ -51,12 +54,15 @@ func (d *decision) atLeast(pledged map[pgcluster.NodeID]pgcluster.Report) (pgclu
 		}
 	}
 	quorum := d.s.Sync.Durable.Quorum()
-	if len(held) < quorum {
-		return floor, false
+	switch {
+	case len(held) >= quorum:
+		// Of more than a quorum, those with the least WAL are one too.
+		slices.SortFunc(held, pgcluster.Position.Compare)
+		return higher(floor, held[quorum-1]), true
+	case ended:
+		return higher(floor, from.Position), true
 	}
-	// Of more than a quorum, those with the least WAL are one too.
-	slices.SortFunc(held, pgcluster.Position.Compare)
-	return higher(floor, held[quorum-1]), true
+	return floor, false
 }
 
 func higher(a, b pgcluster.Position) pgcluster.Position {
