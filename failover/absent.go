@@ -180,8 +180,7 @@ func (s State) withAbsence(v View, id pgcluster.NodeID, a Absence) State {
 		a.Reason = "asked for"
 	}
 	if a.ID == 0 {
-		d.s.Ops++
-		a.ID, a.Since = d.s.Ops, v.Wall.UTC().Round(0)
+		a.ID, a.Since = d.number(), v.Wall.UTC().Round(0)
 	}
 	d.s = d.s.absentFor(id, a)
 	reason := a.Reason

@@ -296,6 +296,23 @@ func TestRestart(t *testing.T) {
 
 // A restart that moves the role pauses no longer than a switchover: standbys are
 // re-pointed before the promotion, though none has pledged.
+// A cluster that was recovered from a node that lagged has forgotten numbers that other
+// nodes remember: an order of one of them would count as carried out.
+func TestNumbers_afterARecovery(t *testing.T) {
+	t.Parallel()
+	v := see(primary(), standby("n2", func(r *pgcluster.Report) { r.Restarted = 7 }),
+		standby("n3", func(r *pgcluster.Report) { r.Cloned = 8; r.Order.Clone = 9 }))
+	s, err := failover.Reclone(steady(), v, policy, "n3", false, "")
+	if id := s.Absent["n3"].ID; err != nil || id != 10 || s.Ops != 10 {
+		t.Errorf("the reclone has number %d of %d (%v), want 10", id, s.Ops, err)
+	}
+	delete(v.Reports, "n3")
+	s, err = failover.Restart(steady(), v, policy, "n2", "")
+	if err != nil || s.Op.ID != 8 {
+		t.Errorf("the restart is %+v (%v), want number 8", s.Op, err)
+	}
+}
+
 func TestStep_restartRepoints(t *testing.T) {
 	t.Parallel()
 	s := failing(failover.PhasePromote, chose("n2", "n3"), func(op *failover.Operation) { op.Kind = failover.KindRestart })

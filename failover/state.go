@@ -18,7 +18,7 @@ type State struct {
 	Lineage  pgcluster.Lineage  `json:"lineage,omitempty"`
 	Epochs   []Epoch            `json:"epochs,omitempty"` // those that were opened, oldest first
 	Op       *Operation         `json:"op,omitempty"`
-	Ops      uint64             `json:"ops"` // operations begun so far
+	Ops      uint64             `json:"ops"` // the highest number of an operation or absence so far
 	Settings Settings           `json:"settings"`
 	Paused   *Pause             `json:"paused,omitempty"`
 	// Aside is when the newest WAL was that a node has set aside, as far as recorded.

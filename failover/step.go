@@ -73,12 +73,22 @@ func (d *decision) order(o pgcluster.Order) {
 }
 
 func (d *decision) begin(op Operation, ph Phase) {
-	d.s.Ops++
-	op.ID = d.s.Ops
+	op.ID = d.number()
 	op.Epoch = d.s.Primary.Epoch + 1
 	op.Began = d.v.Wall
 	d.s.Op = &op
 	d.s.Op.enter(ph, d.v)
+}
+
+// number returns a number that no order had before. After a recovery from a node that
+// knew less, others have carried out orders that the state does not know of, and would
+// take another one of the same number for done.
+func (d *decision) number() uint64 {
+	for _, o := range d.v.Reports {
+		d.s.Ops = max(d.s.Ops, o.Report.Cloned, o.Report.Order.Clone, o.Report.Restarted)
+	}
+	d.s.Ops++
+	return d.s.Ops
 }
 
 // beginBootstrap chooses where initdb will run. It waits for every member, so that
