@@ -22,6 +22,8 @@ type Cluster struct {
 	SeenBy    pgcluster.NodeID `json:"seen_by"`
 	Confirmed bool             `json:"confirmed"` // that node is in touch with a leader
 	Members   []ClusterMember  `json:"members"`
+
+	PostgresTLS bool `json:"postgres_tls"` // PostgreSQL lets nobody in over TCP without
 }
 
 // ClusterMember says where a node is reached, and what it is for.

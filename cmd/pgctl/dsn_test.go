@@ -36,20 +36,45 @@ func TestDSN(t *testing.T) {
 		"json":        {"dsn", "--json"},
 		"jdbc":        {"dsn", "--format", "jdbc", "--user", "shop", "--database", "shop"},
 		"tls":         {"dsn", "--read-only", "--ssl-root-cert", "/etc/xpd/tls/ca.crt"},
-		"no_password": {"dsn", "--user", "shop", "--secret-file", "/etc/xpd/secret"},
+		"no_password": {"dsn", "--user", "shop", "--format", "pgpass", "--secret-file", "/etc/xpd/secret"},
+		"in_the_open": {"dsn", "--secret-file", "/etc/xpd/secret"},
 	} {
 		golden(t, "dsn_"+name+".txt", pgctl(t.Context(), url, nil, args...).transcript(args...))
 	}
 }
 
-// TestDSN_parses reads the string as a driver does, IPv6 address and password included.
+// TestDSN_secure is of a cluster whose PostgreSQLs refuse who does not speak TLS.
+func TestDSN_secure(t *testing.T) {
+	t.Parallel()
+	n := healthy(t)
+	n.secure = true
+	url := serve(t, n)
+	for name, args := range map[string][]string{
+		"service":   {"dsn"},
+		"jdbc":      {"dsn", "--format", "jdbc", "--user", "shop", "--database", "shop"},
+		"authority": {"dsn", "--user", "shop", "--ssl-root-cert", "/etc/xpd/tls/ca.crt"},
+	} {
+		golden(t, "dsn_secure_"+name+".txt", pgctl(t.Context(), url, nil, args...).transcript(args...))
+	}
+}
+
+// TestDSN_parses reads the string as a driver does, IPv6 address included, with the
+// password beside it.
 func TestDSN_parses(t *testing.T) {
 	t.Parallel()
-	got := pgctl(t.Context(), serve(t, healthy(t)), nil, "dsn", "--secret-file", writeSecret(t, secret))
-	if got.code != exitOK || got.err != "" {
-		t.Fatalf("exit code %d, stderr %q", got.code, got.err)
+	url := serve(t, healthy(t))
+	kept := pgctl(t.Context(), url, nil, "dsn", "--format", "pgpass", "--secret-file", writeSecret(t, secret))
+	got := pgctl(t.Context(), url, nil, "dsn")
+	for _, r := range []result{kept, got} {
+		if r.code != exitOK || r.err != "" {
+			t.Fatalf("exit code %d, stderr %q", r.code, r.err)
+		}
 	}
-	cfg, err := pgconn.ParseConfig(strings.TrimSpace(got.out))
+	pgpass := filepath.Join(t.TempDir(), "pgpass")
+	if err := os.WriteFile(pgpass, []byte(kept.out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := pgconn.ParseConfig(strings.TrimSpace(got.out) + "&passfile=" + pgpass)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,6 +94,10 @@ func TestDSN_parses(t *testing.T) {
 	}
 	// HMAC-SHA256 of "xpd service" with the trimmed secret, by openssl.
 	const password = "a9aa95ca1965a0ba199de740a75d5be4e0791cfbcfe2f6cc91eb7d972f5ad9f9"
+	want6 := `\:\:1:5432:xpd:xpd:` + password + "\n"
+	if !strings.HasSuffix(kept.out, want6) || strings.Count(kept.out, "\n") != 3 {
+		t.Errorf("pgpass:\n%s, want three lines, and at the end %s", kept.out, want6)
+	}
 	if cfg.User != "xpd" || cfg.Database != "xpd" || cfg.Password != password {
 		t.Errorf("user %q, database %q, password %q", cfg.User, cfg.Database, cfg.Password)
 	}
@@ -84,7 +113,7 @@ func TestDSN_secretFile(t *testing.T) {
 		"missing":   filepath.Join(t.TempDir(), "none"),
 		"too short": writeSecret(t, "swordfish"),
 	} {
-		got := pgctl(t.Context(), url, nil, "dsn", "--secret-file", path)
+		got := pgctl(t.Context(), url, nil, "dsn", "--format", "pgpass", "--secret-file", path)
 		if got.code != exitFailed || got.out != "" || !strings.HasPrefix(got.err, "pgctl: --secret-file") || strings.Contains(got.err, "swordfish") {
 			t.Errorf("%s: exit code %d, out %q, stderr %q", name, got.code, got.out, got.err)
 		}

@@ -38,6 +38,7 @@ type node struct {
 	lost   map[pgcluster.NodeID]time.Duration // for how long PostgreSQL was not reached
 
 	running []pgcluster.RunningSetting // settings of its PostgreSQL
+	secure  bool                       // its PostgreSQL wants TLS
 
 	// switchover, if set, replaces the rules of package failover.
 	switchover func() error
@@ -62,7 +63,7 @@ func serve(t *testing.T, n *node) string {
 func (n *node) routes() http.Handler {
 	r := chi.NewRouter()
 	r.Group(httpapi.New(httpapi.Options{
-		Self: n.self, Members: n.state.Members, Policy: failover.DefaultPolicy(),
+		Self: n.self, Secure: n.secure, Members: n.state.Members, Policy: failover.DefaultPolicy(),
 		Guard:  access.New(access.Options{Logger: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry()}), // asks nobody for a token
 		Logger: slog.New(slog.DiscardHandler),
 		State: func() (failover.State, uint64) {

@@ -18,6 +18,8 @@ type clusterJSON struct {
 	SeenBy    pgcluster.NodeID `json:"seen_by"`
 	Confirmed bool             `json:"confirmed"` // this node is in touch with a leader
 	Members   []memberJSON     `json:"members"`
+
+	PostgresTLS bool `json:"postgres_tls"` // PostgreSQL lets nobody in over TCP without
 }
 
 type memberJSON struct {
@@ -38,7 +40,7 @@ type memberJSON struct {
 func (s *server) cluster(w http.ResponseWriter, _ *http.Request) error {
 	st, _ := s.State()
 	v := s.View()
-	body := clusterJSON{Status: failover.Explain(st, v, s.Policy), Leader: s.Leader(), SeenBy: s.Self}
+	body := clusterJSON{Status: failover.Explain(st, v, s.Policy), Leader: s.Leader(), SeenBy: s.Self, PostgresTLS: s.Secure}
 	body.Confirmed = s.confirmed(body.Leader, v)
 	servers := s.Servers()
 	for _, m := range s.members(st) {
