@@ -33,7 +33,7 @@ func (a *Agent) lead(ctx context.Context, o pgcluster.Order) error {
 	if err := a.awaitRunning(ctx); err != nil {
 		return err
 	}
-	recovering, err := a.recovering(ctx)
+	recovering, overridden, err := a.roleAndOverrides(ctx)
 	switch {
 	case err != nil:
 		return err
@@ -48,8 +48,9 @@ func (a *Agent) lead(ctx context.Context, o pgcluster.Order) error {
 		return err
 	}
 	// Clients wait for this. What the barrier proved holds until the order's rule is in
-	// force, which may be another one by now.
-	if o.Open && o.Barrier && a.state.get().Barrier == epoch {
+	// force, which may be another one by now; unless somebody overrode it, which keepSync
+	// takes back first.
+	if o.Open && o.Barrier && !overridden && a.state.get().Barrier == epoch {
 		if err := a.gate(ctx, epoch, true); err != nil {
 			return err
 		}

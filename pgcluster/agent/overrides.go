@@ -24,10 +24,35 @@ type override struct {
 	at   time.Time
 }
 
-const overridesSQL = `
-SELECT DISTINCT ON (lower(name)) lower(name), coalesce(setting, '') FROM pg_file_settings
-WHERE sourcefile = current_setting('data_directory') || '/postgresql.auto.conf' AND lower(name) = ANY ($1)
-ORDER BY lower(name), seqno DESC`
+const (
+	overridesFrom = `
+FROM pg_file_settings
+WHERE sourcefile = current_setting('data_directory') || '/postgresql.auto.conf' AND lower(name) = ANY ($1)`
+
+	overridesSQL = "SELECT DISTINCT ON (lower(name)) lower(name), coalesce(setting, '')" + overridesFrom + " ORDER BY lower(name), seqno DESC"
+
+	// One query, for clients wait for it; and the files are not read before a promotion.
+	roleAndOverridesSQL = "SELECT pg_is_in_recovery(), NOT pg_is_in_recovery() AND EXISTS (SELECT" + overridesFrom + ")"
+)
+
+// overridable are the settings that undoOverrides takes back.
+func (a *Agent) overridable() []string { return append(a.ownedSettings(), "wal_level") }
+
+// roleAndOverrides reports whether the server is in recovery and, of a primary, whether
+// somebody has changed what is the agent's, and that has not been mended in full.
+func (a *Agent) roleAndOverrides(ctx context.Context) (recovering, overridden bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := a.admin(ctx)
+	if err != nil {
+		return false, false, err
+	}
+	if err := conn.QueryRow(ctx, roleAndOverridesSQL, a.overridable()).Scan(&recovering, &overridden); err != nil {
+		return false, false, fmt.Errorf("ask for the role: %w", err)
+	}
+	// The file may be in order because lookAfter has just seen to it.
+	return recovering, overridden || a.conf.undoing.Load() || a.state.get().Settings.Arming, nil
+}
 
 // dropOverrides is undoOverrides of the reconcile loop.
 func (a *Agent) dropOverrides(ctx context.Context) error {
@@ -46,7 +71,7 @@ func (a *Agent) undoOverrides(ctx context.Context, conn *pgx.Conn) error {
 	// would be in force on, and not be found again.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTimeout)
 	defer cancel()
-	rows, err := conn.Query(ctx, overridesSQL, append(a.ownedSettings(), "wal_level"))
+	rows, err := conn.Query(ctx, overridesSQL, a.overridable())
 	if err != nil {
 		return fmt.Errorf("look for ALTER SYSTEM: %w", err)
 	}
