@@ -65,6 +65,13 @@ wait $pid
 // when it is run for the first time.
 func interrupts(t *testing.T, program, at string) string {
 	t.Helper()
+	return wraps(t, program, func(path, program string) string { return fmt.Sprintf(interrupting, path, program, at) })
+}
+
+// wraps returns a folder with PostgreSQL's programs, of which one is a script: made for
+// its own path and the program's.
+func wraps(t *testing.T, program string, script func(path, program string) string) string {
+	t.Helper()
 	source, dir := pgtest.BinDir(t), pgtest.Dir(t)
 	programs, err := os.ReadDir(source)
 	if err != nil {
@@ -75,8 +82,7 @@ func interrupts(t *testing.T, program, at string) string {
 		if p.Name() != program {
 			err = os.Symlink(filepath.Join(source, p.Name()), path)
 		} else {
-			script := fmt.Sprintf(interrupting, path, filepath.Join(source, program), at)
-			err = os.WriteFile(path, []byte(script), 0o755)
+			err = os.WriteFile(path, []byte(script(path, filepath.Join(source, p.Name()))), 0o755)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -112,6 +118,54 @@ func TestAgent_F27_interruptedRewind(t *testing.T) {
 	rejoined(t, n1, n2)
 	if os.SameFile(before, inode(t, n1)) {
 		t.Error("half a rewind was used")
+	}
+}
+
+// pausing is a shell script that runs PostgreSQL's program of the same name, and then
+// waits to be let go.
+const pausing = `#!/bin/sh
+'%[2]s' "$@" || exit
+touch '%[1]s.done'
+while [ ! -e '%[1]s.go' ]; do sleep 0.05; done
+`
+
+// TestAgent_rewindOutlastsItsUpstream has the upstream let nobody connect when a rewind
+// is complete: the rewind is used all the same, once the upstream has said that it still
+// leads.
+func TestAgent_rewindOutlastsItsUpstream(t *testing.T) {
+	t.Parallel()
+	bin := wraps(t, "pg_rewind", func(path, program string) string { return fmt.Sprintf(pausing, path, program) })
+	nodes := newNodesWith(t, 2, func(o *agent.Options) {
+		o.BinDir = bin
+		o.Settings["wal_keep_size"] = "128MB" // pg_rewind needs the last checkpoint that both have
+	})
+	initialize(nodes, false)
+	n1, n2 := nodes[0], nodes[1]
+	lineage := failedOver(t, n1, n2)
+	before := inode(t, n1)
+	follow := pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 24), Upstream: "n2", Lineage: lineage}
+	n1.submit(follow)
+	n1.await("a complete rewind", func(pgcluster.Report) bool {
+		_, err := os.Stat(filepath.Join(bin, "pg_rewind.done"))
+		return err == nil
+	})
+	pid, ok := n2.postmaster()
+	if !ok {
+		t.Fatal("no postmaster")
+	}
+	resume := suspend(t, pid)
+	defer resume()
+	if err := os.WriteFile(filepath.Join(bin, "pg_rewind.go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n1.await("a failed connection", func(r pgcluster.Report) bool {
+		return strings.Contains(r.Order.Step+r.Order.Error, "connect to n2")
+	})
+	resume()
+	n1.await("end of the order", func(r pgcluster.Report) bool { return r.Order.Stamp == follow.Stamp && r.Order.Done })
+	rejoined(t, n1, n2)
+	if !os.SameFile(before, inode(t, n1)) {
+		t.Error("a complete rewind was thrown away")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/xpd-platform/xpd/pgcluster"
 )
@@ -51,7 +52,7 @@ func (a *Agent) rewind(ctx context.Context, o pgcluster.Order) error {
 		a.log.WarnContext(ctx, "rewind failed, cloning instead", "error", err)
 		return a.clone(ctx, o)
 	}
-	if err := a.checkEpoch(ctx, o); err != nil {
+	if err := a.awaitEpoch(ctx, o); err != nil {
 		return err // the marker stays: what was copied is good for nothing
 	}
 	if standby {
@@ -90,6 +91,26 @@ func (a *Agent) dropTorn(upstream pgcluster.Lineage) error {
 	return nil
 }
 
+// errPassed is the end of an epoch whose primary was read from.
+var errPassed = errors.New("not the primary of its epoch any more")
+
+// awaitEpoch is checkEpoch, repeated while the upstream does not say: a rewind that is
+// complete is not thrown away because one connection fails.
+func (a *Agent) awaitEpoch(ctx context.Context, o pgcluster.Order) error {
+	for {
+		err := a.checkEpoch(ctx, o)
+		if err == nil || errors.Is(err, errPassed) {
+			return err
+		}
+		a.step("rewound, waiting to hear that this is still the primary's epoch: " + err.Error())
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(retryInterval):
+		}
+	}
+}
+
 // checkEpoch makes sure that all that was read from the upstream so far was written
 // in the order's epoch, or before. Its primary may have lost the role and have got it
 // back in a later epoch, which need never open: the timeline of that one may have the
@@ -109,7 +130,7 @@ func (a *Agent) checkEpoch(ctx context.Context, o pgcluster.Order) error {
 		return fmt.Errorf("look at the slots of %s: %w", o.Upstream, err)
 	}
 	if !has || recovering {
-		return fmt.Errorf("%s is not the primary of epoch %d any more", o.Upstream, o.Stamp.Epoch)
+		return fmt.Errorf("%s, epoch %d: %w", o.Upstream, o.Stamp.Epoch, errPassed)
 	}
 	return nil
 }
