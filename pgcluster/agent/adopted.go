@@ -17,13 +17,19 @@ type adopted struct {
 	Roles    bool              `json:"roles"` // the agent's roles and database are there
 }
 
-// hba returns the rules of the former pg_hba.conf. They come after the agent's own,
-// which therefore win, and after one that keeps the agent's roles out of theirs.
-func (ad *adopted) hba(s settings) string {
-	if ad == nil || len(ad.HBA) == 0 || s.Locked {
+// hba returns the rules for roles that are not the agent's: those of the former
+// pg_hba.conf or, if nothing was adopted, one for whatever role people give a password.
+// They come after the agent's own, which therefore win, and after one that keeps the
+// agent's roles out of theirs.
+func (ad *adopted) hba(o Options, s settings) string {
+	rules := []string{o.hostRule() + " all all all scram-sha-256"}
+	if ad != nil {
+		rules = ad.HBA
+	}
+	if len(rules) == 0 || s.Locked {
 		return ""
 	}
-	return "host all " + AdminRole + "," + ReplicationRole + " all reject\n" + strings.Join(ad.HBA, "\n") + "\n"
+	return "host all " + AdminRole + "," + ReplicationRole + " all reject\n" + strings.Join(rules, "\n") + "\n"
 }
 
 func (ad *adopted) ident() string {

@@ -136,30 +136,37 @@ func conninfo(params map[string]string) string {
 
 // hbaConf renders pg_hba.conf. The local socket is trusted because its folder
 // lets only root and PostgreSQL's own user in. With TLS the agent's roles are let in
-// over nothing else, and members need a certificate beside the password.
+// over nothing else, and need a certificate beside the password.
 func hbaConf(o Options, s settings) string {
 	var b strings.Builder
 	b.WriteString("# Written by xpd. Changes are overwritten.\n")
 	b.WriteString("local all all trust\nlocal replication all trust\n") // of this host's own backups
-	host, member := "host", ""
+	host, scram := o.hostRule(), "scram-sha-256"
 	if o.TLS != nil {
-		host, member = "hostssl", " clientcert=verify-ca"
+		scram += " clientcert=verify-ca"
 	}
 	for _, addr := range memberAddresses(o.Members) {
 		if s.Serving {
-			fmt.Fprintf(&b, "%s replication %s %s scram-sha-256%s\n", host, ReplicationRole, addr, member)
+			fmt.Fprintf(&b, "%s replication %s %s %s\n", host, ReplicationRole, addr, scram)
 		}
-		fmt.Fprintf(&b, "%s all %s %s scram-sha-256%s\n", host, AdminRole, addr, member)
+		fmt.Fprintf(&b, "%s all %s %s %s\n", host, AdminRole, addr, scram)
 	}
-	method := "scram-sha-256"
 	if s.Locked {
-		method = "reject"
+		scram = "reject"
 	}
-	fmt.Fprintf(&b, "%s all %s all %s\n", host, ServiceRole, method)
+	fmt.Fprintf(&b, "%s all %s all %s\n", host, ServiceRole, scram)
 	if o.TLS != nil { // an adopted rule must not let them in either
 		fmt.Fprintf(&b, "hostnossl all %s,%s,%s all reject\n", AdminRole, ReplicationRole, ServiceRole)
 	}
 	return b.String()
+}
+
+// hostRule is what a rule for connections from elsewhere begins with.
+func (o Options) hostRule() string {
+	if o.TLS != nil {
+		return "hostssl"
+	}
+	return "host"
 }
 
 // memberAddresses returns the members' hosts as pg_hba.conf writes them. A
@@ -207,14 +214,14 @@ func (a *Agent) writeConf() error {
 	o, complaints := a.options(), a.complaints()
 	ad := a.adopted()
 	if a.doubted() {
-		ad = nil
+		ad = &adopted{} // of whose rules none is known to be right
 	}
 	if err := a.copyCerts(); err != nil { // before there is a file that names them
 		return err
 	}
 	for path, content := range map[string]string{
 		a.p.config(): postgresqlConf(o, a.p, st.Settings),
-		a.p.hba():    hbaConf(o, st.Settings) + ad.hba(st.Settings),
+		a.p.hba():    hbaConf(o, st.Settings) + ad.hba(o, st.Settings),
 		a.p.ident():  "# Written by xpd. Changes are overwritten.\n" + ad.ident(),
 	} {
 		if err := a.owner.replace(path, []byte(content)); err != nil {

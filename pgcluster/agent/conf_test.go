@@ -79,7 +79,7 @@ host all xpd_admin fd00::2/128 scram-sha-256
 	}
 	o.TLS = new(certs.Store)
 	secure := strings.ReplaceAll(strings.ReplaceAll(head, "\nhost ", "\nhostssl "), "scram-sha-256\n", "scram-sha-256 clientcert=verify-ca\n") +
-		"hostssl all xpd all scram-sha-256\nhostnossl all xpd_admin,xpd_replication,xpd all reject\n"
+		"hostssl all xpd all scram-sha-256 clientcert=verify-ca\nhostnossl all xpd_admin,xpd_replication,xpd all reject\n"
 	if diff := cmp.Diff(secure, hbaConf(o, settings{Serving: true})); diff != "" {
 		t.Errorf("with TLS (-want +got):\n%s", diff)
 	}

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/xpd-platform/xpd/internal/certs"
 )
 
 func TestReadConfFile(t *testing.T) {
@@ -104,10 +106,18 @@ host    shop    shop    10.0.0.0/8    scram-sha-256
 host "my shop", "replication" shop, all 127.0.0.1/32 md5
 host all all 127.0.0.1/32 md5
 `
-	if diff := cmp.Diff(want, ad.hba(settings{})); diff != "" {
+	if diff := cmp.Diff(want, ad.hba(Options{}, settings{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got := ad.hba(settings{Locked: true}); got != "" {
+	if got := ad.hba(Options{}, settings{Locked: true}); got != "" {
 		t.Errorf("a locked server lets in by %q", got)
+	}
+	const others = "host all xpd_admin,xpd_replication all reject\nhostssl all all all scram-sha-256\n"
+	ad = nil
+	if diff := cmp.Diff(others, ad.hba(Options{TLS: new(certs.Store)}, settings{})); diff != "" {
+		t.Errorf("nothing adopted (-want +got):\n%s", diff)
+	}
+	if got := ad.hba(Options{}, settings{Locked: true}); got != "" {
+		t.Errorf("nothing adopted, locked: it lets in by %q", got)
 	}
 }

@@ -19,7 +19,7 @@ import (
 const (
 	AdminRole       = "xpd_admin"       // superuser; members' hosts and the local socket only
 	ReplicationRole = "xpd_replication" // streaming; members' hosts only
-	ServiceRole     = "xpd"             // owns Database; from anywhere
+	ServiceRole     = "xpd"             // owns Database; from anywhere, with TLS by certificate
 	Database        = "xpd"
 )
 
@@ -38,7 +38,7 @@ type Options struct {
 	Dir        string            // this node's folder
 	BinDir     string            // PostgreSQL's programs
 	OSUser     string            // run PostgreSQL as this user when we are root
-	Secrets    Secrets           // set by init; a clone inherits them
+	Secrets    Secrets           // set by init, and by whoever leads when they have changed; a clone inherits them
 	Settings   map[string]string // extra postgresql.conf settings
 	DataDir    string            // PGDATA, if it is not in Dir
 	Adopt      bool              // take DataDir over from whoever has set it up

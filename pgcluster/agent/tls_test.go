@@ -129,6 +129,7 @@ func TestAgent_TLS(t *testing.T) { //nolint:tparallel // the steps build on each
 	})
 	streamsEncrypted(t, n1, "n2")
 	exec(t, n1.local(agent.Database), "CREATE TABLE t (v int)")
+	exec(t, n1.local(agent.Database), "CREATE ROLE shop LOGIN PASSWORD 'swordfish'")
 
 	t.Run("who is let in from elsewhere", func(t *testing.T) { //nolint:paralleltest // a step
 		secrets := n1.o.Secrets
@@ -139,9 +140,13 @@ func TestAgent_TLS(t *testing.T) { //nolint:tparallel // the steps build on each
 			allowed              bool
 		}{
 			{"the service in the clear", agent.ServiceRole, secrets.Service, nil, false},
+			{"an application in the clear", "shop", "swordfish", nil, false},
+			{"an application", "shop", "swordfish", person, true},
+			{"an application without its password", "shop", "wrong", person, false},
 			{"a member in the clear", agent.AdminRole, secrets.Admin, nil, false},
-			{"the service", agent.ServiceRole, secrets.Service, person, true},
-			{"the service without its password", agent.ServiceRole, "wrong", person, false},
+			{"the service without a certificate", agent.ServiceRole, secrets.Service, person, false},
+			{"the service", agent.ServiceRole, secrets.Service, peer, true},
+			{"the service without its password", agent.ServiceRole, "wrong", peer, false},
 			{"a member without a certificate", agent.AdminRole, secrets.Admin, person, false},
 			{"a member", agent.AdminRole, secrets.Admin, peer, true},
 			{"a member without its password", agent.AdminRole, "wrong", peer, false},
@@ -155,7 +160,7 @@ func TestAgent_TLS(t *testing.T) { //nolint:tparallel // the steps build on each
 	})
 	t.Run("new certificates", func(t *testing.T) { //nolint:paralleltest // a step
 		const walsender = "SELECT pid FROM pg_stat_replication"
-		pid, before := query[int](t, n1.local("postgres"), walsender), n1.serial(stores["n1"].ClientConfig())
+		pid, before := query[int](t, n1.local("postgres"), walsender), n1.serial(stores["n1"].NodeClientConfig())
 		b.make(func(o *certs.Order) { o.Renew = true })
 		for _, s := range stores {
 			if err := s.Reload(); err != nil {
@@ -163,7 +168,7 @@ func TestAgent_TLS(t *testing.T) { //nolint:tparallel // the steps build on each
 			}
 		}
 		deadline := time.Now().Add(patience)
-		for n1.serial(stores["n1"].ClientConfig()) == before {
+		for n1.serial(stores["n1"].NodeClientConfig()) == before {
 			if time.Now().After(deadline) {
 				t.Fatal("the old certificate is still shown")
 			}
@@ -205,7 +210,7 @@ func TestAgent_TLS(t *testing.T) { //nolint:tparallel // the steps build on each
 		exec(t, n2.local("postgres"), "ALTER SYSTEM SET ssl = off")
 		exec(t, n2.local("postgres"), "SELECT pg_reload_conf()")
 		n2.await("encryption again", func(r pgcluster.Report) bool {
-			_, err := n2.dial(agent.ServiceRole, n2.o.Secrets.Service, stores["n2"].ClientConfig())
+			_, err := n2.dial(agent.ServiceRole, n2.o.Secrets.Service, stores["n2"].NodeClientConfig())
 			return len(r.Overrides) > 0 && err == nil
 		})
 	})
@@ -221,7 +226,7 @@ func TestAgent_TLS(t *testing.T) { //nolint:tparallel // the steps build on each
 		n2.end(false)
 		n2.start()
 		n2.await("running", pgcluster.Report.Running)
-		n2.serial(stores["n2"].ClientConfig())
+		n2.serial(stores["n2"].NodeClientConfig())
 		streamsEncrypted(t, n2, "n1")
 	})
 }
