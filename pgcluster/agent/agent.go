@@ -56,6 +56,7 @@ type Agent struct {
 	lastError  string
 	lastReview string // error of the last review
 	copies     backoff
+	keyed      bool // the roles' passwords were found to be ours, or made so
 }
 
 // New prepares an agent. It reads the agent's saved state and touches nothing

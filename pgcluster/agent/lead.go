@@ -59,7 +59,7 @@ func (a *Agent) lead(ctx context.Context, o pgcluster.Order) error {
 	if err := a.serve(ctx, epoch); err != nil {
 		return err
 	}
-	if err := a.adoptRoles(ctx); err != nil {
+	if err := a.keepRoles(ctx); err != nil {
 		return err
 	}
 	if err := a.keepSync(ctx, o.Sync.Names(), o.SyncSeq); err != nil {
