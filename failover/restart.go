@@ -112,7 +112,6 @@ func (d *decision) rolling() {
 	}
 	switch f, there := d.v.standby(op.To, d.p); {
 	case op.To != "" && there && f.Restarted == op.ID && d.joinable(r, op.To):
-		op.Todo, op.To = op.Todo[1:], ""
 		d.nextRestart(r, false)
 	case d.v.Now-d.v.PhaseSince >= d.p.RestartWait:
 		d.abort(d.restartFailed())
@@ -142,6 +141,10 @@ func (d *decision) restartFailed() string {
 // primary, is left out once it was waited for.
 func (d *decision) nextRestart(r pgcluster.Report, waited bool) {
 	op := d.s.Op
+	last := op.To
+	if last != "" {
+		op.Todo, op.To = op.Todo[1:], ""
+	}
 	for len(op.Todo) > 0 {
 		next := op.Todo[0]
 		if next == op.From {
@@ -159,11 +162,14 @@ func (d *decision) nextRestart(r pgcluster.Report, waited bool) {
 		if _, runs := d.v.standby(next, d.p); runs && !waited {
 			return
 		}
-		op.Todo = op.Todo[1:]
+		op.Todo, last = op.Todo[1:], next
+	}
+	if op.All {
+		last = op.From // of all nodes, their primary's name
 	}
 	d.s.Op = nil
 	d.record(Event{
-		At: d.v.Wall, Epoch: d.s.Primary.Epoch, Kind: string(KindRestart), Node: op.From,
+		At: d.v.Wall, Epoch: d.s.Primary.Epoch, Kind: string(KindRestart), Node: last,
 		Reason: op.Reason, Took: max(0, d.v.Wall.Sub(op.Began)).Round(time.Millisecond), Steps: op.Steps,
 	})
 }

@@ -296,6 +296,22 @@ func TestRestart(t *testing.T) {
 
 // A restart that moves the role pauses no longer than a switchover: standbys are
 // re-pointed before the promotion, though none has pledged.
+// A restart is in the history under the name of the node that was restarted.
+func TestStep_restartIsNamed(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		all  bool
+		want pgcluster.NodeID
+	}{{false, "n3"}, {true, "n1"}} {
+		s := rolling("n3", "n3")
+		s.Op.All = tt.all
+		got, _ := failover.Step(s, see(primary(), standby("n2"), standby("n3", restarted)), policy)
+		if got.Op != nil || len(got.History) != 1 || got.History[0].Kind != "restart" || got.History[0].Node != tt.want {
+			t.Errorf("all %t: operation %+v, history %+v; want a restart of %s", tt.all, got.Op, got.History, tt.want)
+		}
+	}
+}
+
 // A cluster that was recovered from a node that lagged has forgotten numbers that other
 // nodes remember: an order of one of them would count as carried out.
 func TestNumbers_afterARecovery(t *testing.T) {
