@@ -29,9 +29,9 @@ func (g *group) join(id pgcluster.NodeID) failover.Server {
 func (g *group) change(step failover.GroupStep, s failover.Server) {
 	g.t.Helper()
 	for range 2 {
-		if err := g.leader().ChangeGroup(g.t.Context(), failover.GroupChange{Step: step, Server: s}); err != nil {
-			g.t.Fatalf("ChangeGroup(%s %s) = %v", step, s.ID, err)
-		}
+		g.onLeader(func(l *node) error {
+			return l.ChangeGroup(g.t.Context(), failover.GroupChange{Step: step, Server: s})
+		})
 	}
 }
 
@@ -65,11 +65,10 @@ func TestStore_groupGrowsAndShrinks(t *testing.T) {
 	g.wantVoters(g.nodes["n4"], "n1", "n2", "n3", "n4")
 
 	for _, id := range []pgcluster.NodeID{"n1", "n2"} {
-		if g.id(g.leader()) == id {
-			if err := g.leader().TransferLeadership(t.Context(), "n4"); err != nil {
-				t.Fatal(err)
-			}
-		}
+		eventually(t, "another leader", func(ctx context.Context) bool {
+			l := g.leader()
+			return g.id(l) != id || l.TransferLeadership(ctx, "n4") == nil
+		})
 		g.change(failover.GroupRemove, failover.Server{ID: id})
 		g.stop(id)
 	}
