@@ -140,7 +140,24 @@ func (d *decision) unacknowledged() string {
 	if streaming(r, sync) < sync.K {
 		return fmt.Sprintf("%s waits for %d of %s to stream", d.s.Primary.Node, sync.K, list(sync.Members)) + d.absentees()
 	}
+	if lost := d.denying(r, sync); streaming(r, sync)-len(lost) < sync.K {
+		return fmt.Sprintf("%s may have died: by what they say themselves, nothing streams from it to %s", r.Node, list(lost))
+	}
 	return ""
+}
+
+// denying lists the members of sync that do not stream by their own word, though the
+// primary's report r says that they do: that of a primary which has just died does.
+func (d *decision) denying(r pgcluster.Report, sync pgcluster.SyncSet) []pgcluster.NodeID {
+	var out []pgcluster.NodeID
+	for _, id := range sync.Members {
+		s, _ := r.Sender(id)
+		f, ok := d.v.report(id, d.p)
+		if s.Streaming && ok && (!f.Running() || !f.Receiver.Streaming || f.Receiver.Upstream != r.Node) {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // unwilling says why a primary that answers takes no writes, or "".

@@ -36,6 +36,23 @@ func TestExplain(t *testing.T) {
 			}},
 		},
 		{
+			name:  "the primary has died, and only its standbys have noticed",
+			state: steady(), view: see(primary(), standby("n2", cut), standby("n3", cut)),
+			want: summary{
+				failover.LevelNoWrites, "blocked: n1 may have died: by what they say themselves, nothing streams from it to n2, n3",
+				map[pgcluster.NodeID]string{"n1": "open", "n2": "cut off", "n3": "cut off"}, nil,
+			},
+		},
+		{
+			name:  "one standby does not stream, whatever the primary says, and the other is not asked",
+			state: steady(), view: see(primary(), standby("n2", cut)),
+			want: summary{
+				failover.LevelDegraded, "open",
+				map[pgcluster.NodeID]string{"n1": "open", "n2": "cut off", "n3": "silent"},
+				map[pgcluster.NodeID]string{"n1": "writes wait until it or 1 more of n2, n3 return", "n2": "writes wait until a standby streams"},
+			},
+		},
+		{
 			name:  "a witness is no standby that is missing",
 			state: with(steady(), func(s *failover.State) { s.Members = append(s.Members, pgcluster.Member{ID: "n4", Witness: true}) }),
 			view:  see(primary(), standby("n2"), standby("n3"), report("n4", pgcluster.RoleNone, []change{empty})),
