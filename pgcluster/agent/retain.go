@@ -39,11 +39,13 @@ func (a *Agent) retain(ctx context.Context) {
 	}
 }
 
-// retains reports whether the node is a standby that was ordered to be one.
+// retains reports whether the node is a standby that was ordered to be one, or left alone
+// as one: while people work on its host it must not fill the disk.
 func (a *Agent) retains() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	follows := a.order.Kind == pgcluster.OrderFollow || a.order.Kind == pgcluster.OrderRestart
+	kind := a.order.Kind
+	follows := kind == pgcluster.OrderFollow || kind == pgcluster.OrderRestart || kind == pgcluster.OrderRest
 	return follows && a.report.Running() && a.report.Role == pgcluster.RoleStandby && a.report.Receiver.Streaming
 }
 

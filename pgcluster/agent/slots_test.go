@@ -154,6 +154,23 @@ func TestAgent_F41_aStandbyAwayThroughAFailover(t *testing.T) {
 	}
 }
 
+// TestAgent_restingReleasesWAL has a standby on a host that people work on, and that
+// streams on: its slots let go of what the others have.
+func TestAgent_restingReleasesWAL(t *testing.T) {
+	t.Parallel()
+	nodes := initialized(t, 3, false)
+	n1, n2 := nodes[0], nodes[1]
+	exec(t, n1.service(), "CREATE TABLE t (v int)")
+	awaitSlots(t, n2, "xpd_keep_n1", "xpd_keep_n3")
+	n2.do(pgcluster.Order{Kind: pgcluster.OrderRest, Stamp: stamp(1, 20)})
+	end := query[string](t, n1.admin(), "SELECT pg_current_wal_flush_lsn()::text")
+	recycle(t, n2, n1)
+	admin := n2.admin()
+	n2.await("release of WAL", func(pgcluster.Report) bool {
+		return query[bool](t, admin, "SELECT bool_and(restart_lsn > $1::text::pg_lsn) FROM pg_replication_slots", end)
+	})
+}
+
 // TestAgent_F41_aStandbyAwayForTooLong has more WAL written than a slot may hold
 // back: the standby is cloned, and its slot works again.
 func TestAgent_F41_aStandbyAwayForTooLong(t *testing.T) {
