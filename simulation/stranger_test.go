@@ -365,12 +365,8 @@ func guessTokens(ctx context.Context, t *testing.T, cluster *localcluster.Cluste
 	if compared < 10 || compared > 15 || refused < 50 {
 		t.Errorf("%d guesses were compared and %d refused, want some ten", compared, refused)
 	}
-	// Right, but for all that the node knows a guess.
-	if got := ask(v, other); got.status != http.StatusTooManyRequests {
-		t.Errorf("a token that was never used from there: status %d %s, want 429", got.status, got.body)
-	}
-	if got := ask(visit(t, cluster, m, addrOffice, nil), other); got.status != http.StatusOK {
-		t.Errorf("the same from elsewhere: status %d %s", got.status, got.body)
+	if got := ask(v, other); got.status != http.StatusOK {
+		t.Errorf("a right token that was never used from there: status %d %s", got.status, got.body)
 	}
 	// The log says so, and shows none of the tokens.
 	log, err := os.ReadFile(filepath.Join(cluster.Dir(), string(m.ID), "xpd.log"))

@@ -169,6 +169,15 @@ func (c *closers) close() error {
 	return errors.Join(errs...)
 }
 
+// Snapshot makes what is applied now what this node knows as soon as it is opened again:
+// of entries in the log Raft learns only from a leader that they count.
+func (s *Store) Snapshot() error {
+	if err := s.raft.Snapshot().Error(); err != nil {
+		return fmt.Errorf("snapshot: %w", err)
+	}
+	return nil
+}
+
 // Run blocks until ctx ends and then leaves the group cleanly: a leader hands
 // over first, so that the others need no election timeout.
 func (s *Store) Run(ctx context.Context) error {

@@ -3,11 +3,13 @@ package raftstore
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -18,6 +20,9 @@ import (
 type TLS struct {
 	Server *tls.Config
 	Client func() *tls.Config // for one connection; gets the name of the host that is dialled
+	// Hold has an accepted connection closed as soon as peer, what it has shown, would not
+	// let it in any more, until release is called. Nil: it stays as long as both ends like.
+	Hold func(conn net.Conn, peer []*x509.Certificate) (release func())
 }
 
 // Bounds of connections that have not shown who they are.
@@ -44,8 +49,9 @@ func (t *TLS) dial(ctx context.Context, k net.Conn, address string) (net.Conn, e
 }
 
 // lobby holds accepted connections until they have shown who they are. When there
-// are too many, the one that has been there longest has to go: a handshake between
-// nodes takes milliseconds, so strangers cannot keep nodes out by waiting.
+// are too many, the one has to go that has been there longest of the source with the
+// most of them: a handshake between nodes takes milliseconds, so strangers can keep nodes
+// out neither by waiting nor by coming in numbers.
 type lobby struct {
 	logger *slog.Logger
 
@@ -59,26 +65,61 @@ type lobby struct {
 // in the goroutine of who serves it, so that Accept waits for nobody.
 type guest struct {
 	*tls.Conn
+	tls   *TLS
 	raw   net.Conn
+	from  string
 	lobby *lobby
 	greet func() error
+
+	mu      sync.Mutex
+	release func() // nil: it is not held
+	closed  bool
 }
 
-func (l *lobby) enter(raw net.Conn, conf *tls.Config) *guest {
-	g := &guest{Conn: tls.Server(raw, conf), raw: raw, lobby: l}
+func (l *lobby) enter(raw net.Conn, t *TLS) *guest {
+	g := &guest{Conn: tls.Server(raw, t.Server), tls: t, raw: raw, from: sourceOf(raw), lobby: l}
 	g.greet = sync.OnceValue(g.handshake)
 	l.mu.Lock()
 	l.waiting = append(l.waiting, g)
 	var gone *guest
 	if len(l.waiting) > maxStrangers {
-		gone = l.waiting[0]
-		l.waiting = slices.Delete(l.waiting, 0, 1)
+		i := l.crowding()
+		gone = l.waiting[i]
+		l.waiting = slices.Delete(l.waiting, i, i+1)
 	}
 	l.mu.Unlock()
 	if gone != nil {
 		_ = gone.raw.Close() // whoever serves it learns of it
 	}
 	return g
+}
+
+// crowding returns the first of the source that has the most.
+func (l *lobby) crowding() (first int) {
+	from := make(map[string]int)
+	for _, g := range l.waiting {
+		from[g.from]++
+	}
+	for i, g := range l.waiting {
+		if from[g.from] > from[l.waiting[first].from] {
+			first = i
+		}
+	}
+	return first
+}
+
+// sourceOf returns what is counted as one source: an address, or the network of one host
+// in IPv6, where everybody has 2^64 addresses.
+func sourceOf(conn net.Conn) string {
+	at, err := netip.ParseAddrPort(conn.RemoteAddr().String())
+	if err != nil {
+		return "" // no address: they count as one
+	}
+	a := at.Addr().Unmap().WithZone("")
+	if a.Is4() {
+		return a.String()
+	}
+	return netip.PrefixFrom(a, 64).Masked().String()
 }
 
 func (l *lobby) leave(g *guest) {
@@ -111,6 +152,17 @@ func (g *guest) handshake() error {
 		// Raft's transport says nothing of a connection that just ends.
 		return io.EOF
 	}
+	if g.tls.Hold == nil {
+		return nil
+	}
+	release := g.tls.Hold(g.raw, g.ConnectionState().PeerCertificates)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		release()
+		return io.EOF
+	}
+	g.release = release
 	return nil
 }
 
@@ -125,5 +177,11 @@ func (g *guest) Read(b []byte) (int, error) {
 // Close implements net.Conn.
 func (g *guest) Close() error {
 	g.lobby.leave(g)
+	g.mu.Lock()
+	if g.release != nil && !g.closed {
+		g.release()
+	}
+	g.closed = true
+	g.mu.Unlock()
 	return g.Conn.Close()
 }

@@ -87,7 +87,10 @@ func startSecured(t *testing.T, folder string, others map[pgcluster.NodeID]strin
 		g.log = func(id pgcluster.NodeID) *slog.Logger { return slog.New(slog.NewTextHandler(s.logs[id], nil)) }
 		g.tls = func(id pgcluster.NodeID) *raftstore.TLS {
 			allowed := func(who pgcluster.NodeID) bool { return who != banned }
-			return &raftstore.TLS{Server: s.stores[id].NodeServerConfig(allowed), Client: s.stores[id].NodeClientConfig}
+			return &raftstore.TLS{
+				Server: s.stores[id].NodeServerConfig(allowed), Client: s.stores[id].NodeClientConfig,
+				Hold: func(conn net.Conn, peer []*x509.Certificate) func() { return s.stores[id].Hold(conn, peer, allowed) },
+			}
 		}
 	})
 	return s

@@ -47,7 +47,7 @@ func (s *stream) Accept() (net.Conn, error) {
 	if err != nil || s.tls == nil {
 		return k, err
 	}
-	return s.lobby.enter(k, s.tls.Server), nil
+	return s.lobby.enter(k, s.tls), nil
 }
 
 // Dial implements raft.StreamLayer.

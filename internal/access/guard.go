@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,6 +31,13 @@ type Options struct {
 	// though its certificate lives on. It must say no of names that it does not
 	// know: a node that has fallen behind hears of new ones from themselves. May be nil.
 	Banned func(pgcluster.NodeID) bool
+	// Hosts are the names by which this node is asked, beside localhost and addresses.
+	// Without Tokens a request for another name is refused: a page in a browser can
+	// have a name of its own lead here. Nil: every name will do.
+	Hosts []string
+	// Admit is told who makes the request of a context before it is served, and reports
+	// whether there is room for its connection. May be nil.
+	Admit func(context.Context, Principal) bool
 
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
@@ -103,8 +112,6 @@ func (g *Guard) nodeRoute(token digest, as func(*tls.ConnectionState, netip.Addr
 		if why != nil {
 			return Principal{}, why
 		}
-		// Compared even if the source sent wrong ones: a stranger behind the address
-		// of a node must not stop the nodes, and there is only one token to guess.
 		if d := digestOf(given); g.NodeToken == "" || d.same(&token) == 0 {
 			return Principal{}, g.wrong(from, "this route is for the cluster's nodes, and this is not what they know each other by: use the same --secret-file everywhere")
 		}
@@ -117,6 +124,9 @@ func (g *Guard) guarded(roles []Role, next http.Handler, judge func(*http.Reques
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from := g.source(r)
 		p, why := judge(r, from)
+		if why == nil && g.Admit != nil && !g.Admit(r.Context(), p) {
+			why = crowded(p.Name)
+		}
 		if why != nil {
 			g.metrics.requests.WithLabelValues(string(why.result), string(roles[0])).Inc()
 			g.refusals.write(r, from, why, g.Now())
@@ -136,6 +146,10 @@ func (g *Guard) judge(r *http.Request, from netip.Addr, roles []Role) (Principal
 		if err := g.origins.Check(r); err != nil {
 			return Principal{}, forbidden("pages of other sites may not do this from a browser")
 		}
+		if !g.called(r.Host) {
+			return Principal{}, forbidden("without tokens this node is asked by its address, as localhost, or by a host name of the cluster's members, not as " +
+				strconv.Quote(r.Host[:min(len(r.Host), 100)]) + ": use one of those, or start xpd with --tokens")
+		}
 		return Principal{}, nil
 	}
 	given, why := bearer(r)
@@ -154,26 +168,38 @@ func (g *Guard) judge(r *http.Request, from netip.Addr, roles []Role) (Principal
 	return p, nil
 }
 
+// called reports whether host, as a request names it, is this node's. What is not is
+// a name that somebody else had lead here.
+func (g *Guard) called(host string) bool {
+	if g.Hosts == nil {
+		return true
+	}
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+	_, err := netip.ParseAddr(host)
+	same := func(name string) bool { return strings.EqualFold(name, host) }
+	return err == nil || same("localhost") || slices.ContainsFunc(g.Hosts, same)
+}
+
 // authenticate returns whose token it is.
 func (g *Guard) authenticate(r *http.Request, token string, from netip.Addr) (Principal, *refusal) {
 	d := digestOf(token)
 	if g.NodeToken != "" && d.same(&g.node) == 1 {
 		return g.asNode(r.TLS, from)
 	}
-	now := g.Now()
-	if wait := g.limiter.wait(from, d, now); wait > 0 {
-		return Principal{}, limited(wait)
-	}
+	// Compared whoever sent wrong ones from there: it costs less than the request did, and
+	// a stranger behind the same address must not keep out who has the right token.
 	e, ok := g.Tokens.cur.Load().find(d)
 	switch {
 	case !ok:
 		return Principal{}, g.wrong(from, "this token is not known here: it is mistyped, or was revoked")
-	case e.Expired(now):
+	case e.Expired(g.Now()):
 		why := unauthorized(resultExpired, "the token "+e.Name+" expired at "+e.Expires.Format(time.RFC3339)+": ask for a new one")
 		why.name = e.Name
 		return Principal{}, why
 	}
-	g.limiter.trust(from, d)
 	return Principal{Name: e.Name, Roles: e.Roles}, nil
 }
 

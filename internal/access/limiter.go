@@ -14,44 +14,28 @@ const (
 	failPeriod = time.Second
 )
 
-// Bounds of what is remembered. The oldest goes first: who has that many addresses is
-// not held up, and still guesses 256 bits.
-const (
-	maxSources = 4096
-	maxTrusted = 4 * MaxTokens
-)
+// maxSources bounds what is remembered. The oldest goes first: who has that many
+// addresses is not held up, and still guesses 256 bits.
+const maxSources = 4096
 
-// limiter remembers who sent wrong tokens, and who used which right ones.
+// limiter counts wrong tokens by where they come from.
 type limiter struct {
-	mu      sync.Mutex
-	failed  *simplelru.LRU[netip.Prefix, bucket]
-	trusted *simplelru.LRU[use, struct{}] // only right tokens get in: strangers cannot flush it
-}
-
-// use is a token as used from one source.
-type use struct {
-	from  netip.Prefix
-	token digest
+	mu     sync.Mutex
+	failed *simplelru.LRU[netip.Prefix, bucket]
 }
 
 func newLimiter() *limiter {
-	return &limiter{
-		failed:  must(simplelru.NewLRU[netip.Prefix, bucket](maxSources, nil)),
-		trusted: must(simplelru.NewLRU[use, struct{}](maxTrusted, nil)),
-	}
-}
-
-// must is for sizes that are constants above zero: those give no error.
-func must[T any](v T, err error) T {
+	// The size is a constant above zero: that gives no error.
+	failed, err := simplelru.NewLRU[netip.Prefix, bucket](maxSources, nil)
 	if err != nil {
 		panic(err)
 	}
-	return v
+	return &limiter{failed: failed}
 }
 
-// sourceOf returns what is counted as one source: an address, or the network of one
+// SourceOf returns what is counted as one source: an address, or the network of one
 // host in IPv6, where everybody has 2^64 addresses.
-func sourceOf(a netip.Addr) netip.Prefix {
+func SourceOf(a netip.Addr) netip.Prefix {
 	bits := a.BitLen()
 	if a.Is6() {
 		bits = 64
@@ -63,42 +47,15 @@ func sourceOf(a netip.Addr) netip.Prefix {
 	return p
 }
 
-// wait returns for how long from is refused, or 0. A token that from has used with
-// success is not refused.
-func (l *limiter) wait(from netip.Addr, token digest, now time.Time) time.Duration {
-	src := sourceOf(from)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	b, known := l.failed.Get(src)
-	if !known {
-		return 0
-	}
-	wait := b.wait(now, failBurst, failPeriod)
-	if wait > 0 && l.trusted.Contains(use{src, token}) {
-		return 0
-	}
-	return wait
-}
-
 // fail counts a wrong token, and returns for how long from was to send none, or 0.
 func (l *limiter) fail(from netip.Addr, now time.Time) time.Duration {
-	src := sourceOf(from)
+	src := SourceOf(from)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b, _ := l.failed.Get(src)
 	wait := b.take(now, failBurst, failPeriod)
 	l.failed.Add(src, b)
 	return wait
-}
-
-// trust remembers that token was right.
-func (l *limiter) trust(from netip.Addr, token digest) {
-	u := use{sourceOf(from), token}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if _, known := l.trusted.Get(u); !known {
-		l.trusted.Add(u, struct{}{})
-	}
 }
 
 // bucket counts what happened too often: burst at once, and one more per period. Zero

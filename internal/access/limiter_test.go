@@ -13,22 +13,14 @@ import (
 
 var epoch = time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
 
-// TestLimiter counts how many wrong tokens get through from one source.
+// TestLimiter counts how many wrong tokens of one source are called wrong.
 func TestLimiter(t *testing.T) {
 	t.Parallel()
 	l := newLimiter()
 	stranger, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	wrong := digestOf("wrong")
-	guess := func(from netip.Addr, at time.Duration) (compared bool) {
-		now := epoch.Add(at)
-		if l.wait(from, wrong, now) > 0 {
-			return false
-		}
-		return l.fail(from, now) == 0
-	}
 	count := func(from netip.Addr, at time.Duration, tries int) (n int) {
 		for range tries {
-			if guess(from, at) {
+			if l.fail(from, epoch.Add(at)) == 0 {
 				n++
 			}
 		}
@@ -50,10 +42,10 @@ func TestLimiter(t *testing.T) {
 		{stranger, time.Hour - time.Minute, 100, 0},
 	} {
 		if got := count(step.from, step.at, step.tries); got != step.want {
-			t.Errorf("%d guesses from %s after %v: %d were compared, want %d", step.tries, step.from, step.at, got, step.want)
+			t.Errorf("%d guesses from %s after %v: %d were told so, want %d", step.tries, step.from, step.at, got, step.want)
 		}
 	}
-	if got := l.wait(stranger, wrong, epoch.Add(time.Hour)); got != failPeriod {
+	if got := l.fail(stranger, epoch.Add(time.Hour)); got != failPeriod {
 		t.Errorf("wait = %v, want %v", got, failPeriod)
 	}
 }
@@ -75,33 +67,10 @@ func TestLimiter_countsNetworksOfIPv6(t *testing.T) {
 	}
 }
 
-func TestLimiter_letsKnownTokensThrough(t *testing.T) {
-	t.Parallel()
-	l := newLimiter()
-	nat, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	right := digestOf("right")
-	l.trust(nat, right)
-	l.trust(other, digestOf("another"))
-	for range 2 * failBurst {
-		l.fail(nat, epoch)
-		l.fail(other, epoch)
-	}
-	if l.wait(nat, right, epoch) > 0 {
-		t.Error("a token that was used from here waits for a stranger")
-	}
-	if l.wait(other, right, epoch) == 0 || l.wait(nat, digestOf("another"), epoch) == 0 {
-		t.Error("a token used elsewhere does not wait: a source could try it out")
-	}
-}
-
-// TestLimiter_isBounded has a stranger of many addresses try to fill the memory, and to
-// push out what is known of others.
+// TestLimiter_isBounded has a stranger of many addresses try to fill the memory.
 func TestLimiter_isBounded(t *testing.T) {
 	t.Parallel()
 	l := newLimiter()
-	nat := netip.MustParseAddr("192.0.2.1")
-	right := digestOf("right")
-	l.trust(nat, right)
 	for range 3 * maxSources {
 		var a [16]byte
 		_, _ = rand.Read(a[:])
@@ -110,24 +79,12 @@ func TestLimiter_isBounded(t *testing.T) {
 	if got := l.failed.Len(); got != maxSources {
 		t.Errorf("%d sources are remembered, want %d", got, maxSources)
 	}
-	for range 2 * failBurst {
-		l.fail(nat, epoch)
-	}
-	if l.wait(nat, right, epoch) > 0 {
-		t.Error("strangers made the guard forget who used a right token")
-	}
-	for i := range maxTrusted + 10 {
-		l.trust(nat, digest{uint64(i)})
-	}
-	if got := l.trusted.Len(); got != maxTrusted {
-		t.Errorf("%d uses are remembered, want %d", got, maxTrusted)
-	}
 }
 
 func TestSourceOf(t *testing.T) {
 	t.Parallel()
-	if got := sourceOf(netip.Addr{}); got != (netip.Prefix{}) {
-		t.Errorf("sourceOf(no address) = %v", got)
+	if got := SourceOf(netip.Addr{}); got != (netip.Prefix{}) {
+		t.Errorf("SourceOf(no address) = %v", got)
 	}
 }
 
@@ -161,24 +118,22 @@ func TestFind_comparesWithAll(t *testing.T) { //nolint:paralleltest // it measur
 		s.entries[i].Name = fmt.Sprint(i)
 		s.digests[i] = digestOf(s.entries[i].Name)
 	}
-	quickest := func(token, want string) time.Duration {
-		d := digestOf(token)
-		least := time.Hour
-		for range 300 {
+	last := fmt.Sprint(MaxTokens - 1)
+	took := []time.Duration{time.Hour, time.Hour, time.Hour}
+	for range 300 { // in turn, so that what else the machine does falls on each of them
+		for i, token := range []string{"0", last, "stranger"} {
+			d := digestOf(token)
 			start := time.Now()
 			e, ok := s.find(d)
-			least = min(least, time.Since(start))
-			if e.Name != want || ok != (want != "") {
+			took[i] = min(took[i], time.Since(start))
+			if there := i < 2; ok != there || there && e.Name != token {
 				t.Fatalf("find(%q) = %q, %v", token, e.Name, ok)
 			}
 		}
-		return least
 	}
-	last := fmt.Sprint(MaxTokens - 1)
-	took := []time.Duration{quickest("0", "0"), quickest(last, last), quickest("stranger", "")}
 	t.Logf("first, last and no entry of %d: %v", MaxTokens, took)
 	for _, d := range took {
-		if d > 3*took[0] || took[0] > 3*d {
+		if d > 10*took[0] || took[0] > 10*d {
 			t.Errorf("first, last and no entry took %v, want about the same", took)
 		}
 	}

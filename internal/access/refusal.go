@@ -26,7 +26,8 @@ const (
 	resultExpired       result = "expired"        // one that was right
 	resultNoCertificate result = "no_certificate" // a node without one
 	resultForbidden     result = "forbidden"      // a right one without the role
-	resultLimited       result = "limited"        // from a source that sent too many wrong ones
+	resultLimited       result = "limited"        // a wrong one from a source that sent too many
+	resultCrowded       result = "crowded"        // a right one on a connection that there is no room for
 )
 
 // Unauthorized is a request that does not show who makes it.
@@ -62,7 +63,14 @@ func forbidden(detail string) *refusal {
 
 func limited(wait time.Duration) *refusal {
 	return &refusal{result: resultLimited, wait: wait, problem: problem.Problem{
-		Kind: TooManyFailures(), Detail: "wait before the next try; tokens that were used from here before still work",
+		Kind: TooManyFailures(), Detail: "this token is not known here, and too many such came from this address: wait before the next try; right ones still work",
+	}}
+}
+
+func crowded(name string) *refusal {
+	return &refusal{result: resultCrowded, name: name, problem: problem.Problem{
+		Kind:   problem.Kind{Slug: "too-many-connections", Title: "This node has too many connections", Status: http.StatusServiceUnavailable},
+		Detail: "every connection has a request under way: ask another node, or again in a moment",
 	}}
 }
 
@@ -76,6 +84,9 @@ func (f *refusal) answer(w http.ResponseWriter, logger *slog.Logger, r *http.Req
 		w.Header().Set("WWW-Authenticate", `Bearer realm="xpd", error="insufficient_scope"`)
 	case resultLimited:
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(f.wait.Seconds()))))
+	case resultCrowded:
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Retry-After", "1")
 	case resultAllowed:
 	}
 	if err := f.problem.Write(w); err != nil {

@@ -86,6 +86,7 @@ func (i issued) pair(t *testing.T) tls.Certificate {
 func folder(t *testing.T, ca []byte, i issued) string {
 	t.Helper()
 	dir := t.TempDir()
+	chmod(t, dir, 0o700) // whatever the umask
 	write(t, dir, CAFile, ca)
 	write(t, dir, CertFile, i.cert)
 	write(t, dir, KeyFile, i.key)

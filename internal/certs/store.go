@@ -33,6 +33,9 @@ type Store struct {
 
 	mu      sync.Mutex // held while files are read
 	changed chan struct{}
+
+	holding sync.Mutex
+	held    map[*held]struct{}
 }
 
 // content is what the files of a TLS folder say.
@@ -59,7 +62,7 @@ func Open(dir string, logger *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("TLS folder %s: %w", dir, err)
 	}
-	s := &Store{dir: dir, logger: logger, changed: make(chan struct{})}
+	s := &Store{dir: dir, logger: logger, changed: make(chan struct{}), held: make(map[*held]struct{})}
 	s.now.Store(f)
 	return s, nil
 }
@@ -116,14 +119,15 @@ func (s *Store) take(c content) error {
 	return nil
 }
 
-// Run reloads the files when they change and warns when their end is near, until ctx
-// ends.
+// Run reloads the files when they change, closes connections that are held and would not
+// be let in any more, and warns when the files' end is near, until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
 	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
 	var l lookout
 	for {
 		s.look(ctx, &l)
+		s.judge()
 		s.warn(ctx, &l)
 		select {
 		case <-ctx.Done():
@@ -176,7 +180,7 @@ func (s *Store) warn(ctx context.Context, l *lookout) {
 // read returns the files of a folder, and empty strings for those that it cannot read.
 func read(dir string) (content, error) {
 	var c content
-	var errs []error
+	errs := []error{checkFolder(dir)}
 	for _, part := range []struct {
 		name string
 		to   *string
@@ -199,8 +203,29 @@ func readFile(path string, secret bool) ([]byte, error) {
 		return nil, fmt.Errorf("%s has %d bytes, at most %d", path, info.Size(), maxFile)
 	case secret && info.Mode().Perm()&^0o640 != 0:
 		return nil, fmt.Errorf("%s is open to others (%v): chmod 600 it", path, info.Mode().Perm())
+	case info.Mode().Perm()&othersWrite != 0:
+		return nil, writable(path, info)
 	}
 	return os.ReadFile(path)
+}
+
+// othersWrite is the permissions of others than the owner to write.
+const othersWrite = 0o022
+
+// checkFolder refuses a folder in which others could put a CA of their own.
+func checkFolder(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil //nolint:nilerr // the files tell, which are missing then
+	}
+	if info.Mode().Perm()&othersWrite != 0 {
+		return writable(dir, info)
+	}
+	return nil
+}
+
+func writable(path string, info fs.FileInfo) error {
+	return fmt.Errorf("others than its owner can write to %s (%v), and so say whom this node trusts: run chmod go-w %s", path, info.Mode().Perm(), path)
 }
 
 // parse checks that the files fit together and that a peer would accept them now.
@@ -227,26 +252,18 @@ func (f *files) verify(now time.Time) error {
 	if f.node, ok = nodeOf(leaf); !ok {
 		return errNoNode
 	}
-	between := x509.NewCertPool()
+	shown := []*x509.Certificate{leaf}
 	for _, der := range f.pair.Certificate[1:] {
 		c, err := x509.ParseCertificate(der)
 		if err != nil {
 			return fmt.Errorf("read certificate: %w", err)
 		}
-		between.AddCert(c)
+		shown = append(shown, c)
 	}
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		chains, err := leaf.Verify(x509.VerifyOptions{
-			Roots: f.roots, Intermediates: between, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{usage},
-		})
-		if err != nil {
+		var err error
+		if f.notAfter, err = verify(shown, f.roots, now, usage); err != nil {
 			return explain(err, leaf, now)
-		}
-		f.notAfter = time.Time{}
-		for _, c := range chains[0] {
-			if f.notAfter.IsZero() || c.NotAfter.Before(f.notAfter) {
-				f.notAfter = c.NotAfter
-			}
 		}
 	}
 	return nil

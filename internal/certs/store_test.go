@@ -40,12 +40,19 @@ func TestOpen(t *testing.T) {
 		},
 		{
 			name: "a key that others read", ca: ca.pem, issued: good, want: "chmod 600",
-			change: func(t *testing.T, dir string) {
-				t.Helper()
-				if err := os.Chmod(filepath.Join(dir, KeyFile), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			},
+			change: func(t *testing.T, dir string) { t.Helper(); chmod(t, filepath.Join(dir, KeyFile), 0o644) },
+		},
+		{
+			name: "a CA that others write", ca: ca.pem, issued: good, want: "run chmod go-w ",
+			change: func(t *testing.T, dir string) { t.Helper(); chmod(t, filepath.Join(dir, CAFile), 0o664) },
+		},
+		{
+			name: "a certificate that others write", ca: ca.pem, issued: good, want: "node.crt (-rw-rw-rw-)",
+			change: func(t *testing.T, dir string) { t.Helper(); chmod(t, filepath.Join(dir, CertFile), 0o666) },
+		},
+		{
+			name: "a folder that others write", ca: ca.pem, issued: good, want: "run chmod go-w ",
+			change: func(t *testing.T, dir string) { t.Helper(); chmod(t, dir, 0o770) },
 		},
 		{
 			name: "a file that is no certificate's size", ca: ca.pem, issued: good, want: "at most",
@@ -65,6 +72,13 @@ func TestOpen(t *testing.T) {
 				t.Errorf("Node() = %s, want n1", s.Node())
 			}
 		})
+	}
+}
+
+func chmod(t *testing.T, path string, mode os.FileMode) {
+	t.Helper()
+	if err := os.Chmod(path, mode); err != nil {
+		t.Fatal(err)
 	}
 }
 

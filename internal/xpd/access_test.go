@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -231,7 +232,7 @@ func TestDoor_slowBodyOfARefusedRequest(t *testing.T) {
 	if got := readStatus(t, c); got != http.StatusUnauthorized {
 		t.Errorf("status %d, want 401", got)
 	}
-	if took := time.Since(began); took > readTimeout/2 {
+	if took := time.Since(began); took >= readTimeout {
 		t.Errorf("it took %v", took)
 	}
 }
@@ -283,6 +284,49 @@ func TestDoor_crowded(t *testing.T) {
 	}
 	if n, err := silent[0].Read(make([]byte, 1)); err == nil {
 		t.Errorf("the connection that was silent longest: Read() = %d bytes, want that it was closed", n)
+	}
+}
+
+// Who asks for what everybody may read, and never reads it, keeps nobody out, and is not
+// waited for long.
+func TestDoor_neverReads(t *testing.T) {
+	t.Parallel()
+	unread := make(chan error, 8) // room for all: no handler waits for the test
+	served := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/big" {
+			var err error
+			for piece := make([]byte, 1<<20); err == nil; {
+				_, err = w.Write(piece)
+			}
+			unread <- err
+			return
+		}
+		if !admit(r.Context(), access.Principal{Roles: []access.Role{access.RoleDBA}}) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	}
+	const big, small = "GET /big HTTP/1.1\r\nHost: x\r\n\r\n", "GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
+	say(t, dial(t, opened(t, served, nil)), big)
+	select {
+	case err := <-unread:
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("the answer ended with %v, want that it took too long", err)
+		}
+	case <-time.After(writeTimeout / 2):
+		t.Error("an answer that nobody reads is still being written")
+	}
+
+	addr := opened(t, served, nil)
+	for range 3 {
+		say(t, dial(t, addr), big)
+	}
+	asking := dial(t, addr)
+	for range 3 { // from the second time on it is known, and stays
+		say(t, asking, small)
+		if got := readStatus(t, asking); got != http.StatusOK {
+			t.Errorf("status %d, want 200", got)
+		}
+		say(t, dial(t, addr), big)
 	}
 }
 

@@ -3,6 +3,7 @@ package xpd
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -26,11 +27,13 @@ const (
 )
 
 // Bounds of what is read from a connection and written to it. No answer takes longer
-// to make than a report or an import, 30 s, and all of them are small.
+// to make than a report or an import, 30 s, and all of them are small. Refusals, and what
+// everybody may read, are made at once: who does not read them holds nothing for long.
 const (
 	headerTimeout = 5 * time.Second // also for the handshake
 	readTimeout   = 30 * time.Second
-	writeTimeout  = 90 * time.Second
+	writeTimeout  = 90 * time.Second // once a request was authorised
+	openTimeout   = 5 * time.Second  // until then
 	idleTimeout   = 2 * time.Minute
 	restTimeout   = time.Second // for what is left of a body that no handler wanted
 	maxHeader     = 64 << 10
@@ -43,6 +46,7 @@ type door struct {
 	ln      net.Listener
 	tls     *tls.Config // nil: HTTP is spoken in plain
 	most    int         // connections
+	hold    func(conn net.Conn, peer []*x509.Certificate) (release func())
 	handler func() http.Handler
 }
 
@@ -63,7 +67,7 @@ func (d *daemon) listen(ctx context.Context) (doors, error) {
 
 		addr string
 	}{
-		{door{name: "http", tls: d.serverTLS(), most: maxClients, handler: func() http.Handler { return d.unlessRemoved(d.handler()) }}, d.self.HTTPAddr()},
+		{door{name: "http", tls: d.serverTLS(), hold: d.holdTo(), most: maxClients, handler: func() http.Handler { return d.unlessRemoved(d.handler()) }}, d.self.HTTPAddr()},
 		{door{name: "health", most: maxProbes, handler: d.healthHandler}, d.HealthListen},
 	}
 	var open doors
@@ -109,16 +113,18 @@ func (d door) serve(ctx context.Context, drain time.Duration, logger *slog.Logge
 	// bounds here are those of HTTP/1.
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
+	crowd := newCrowd(d.most, d.hold)
 	srv := &http.Server{
 		Handler:           hurried(d.handler()),
 		Protocols:         &protocols,
 		TLSConfig:         d.tls,
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
+		WriteTimeout:      openTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
-		ConnState:         newCrowd(d.most).changed,
+		ConnState:         crowd.changed,
+		ConnContext:       crowd.context,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug), // handshakes of strangers
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}

@@ -21,6 +21,8 @@ const (
 	removalCheck = time.Second // between questions to the others whether this node is still a member
 	removalAsk   = 700 * time.Millisecond
 	removalStop  = 10 * time.Second
+
+	rememberAgain = 10 * time.Second
 )
 
 // errRemoved is why a node that is no member any more serves nothing.
@@ -29,14 +31,38 @@ var errRemoved = errors.New("this node was removed from the cluster; its data ca
 // membership brings what the members have agreed on to the parts of this node.
 type membership struct {
 	removed atomic.Bool
-	agreed  atomic.Pointer[failover.State] // nil: none yet
+	agreed  atomic.Pointer[failover.State] // nil: what this node knows of it is not read yet
 	compare sync.Once                      // of the command line with what was agreed on
 }
 
-// banned reports whether id is known to be no member any more.
+// banned reports whether id is known to be no member any more. Nobody gets in before this
+// node has read what it knows, milliseconds after it has begun to listen.
 func (m *membership) banned(id pgcluster.NodeID) bool {
 	s := m.agreed.Load()
-	return s != nil && s.Removed(id)
+	return s == nil || s.Removed(id)
+}
+
+// remember sees that this node knows who was removed as soon as it starts again: of what
+// is only in the log it hears from the others that it counts.
+func (d *daemon) remember(ctx context.Context) error {
+	kept := d.membership.agreed.Load().Gone
+	for {
+		state, index := d.raft.State()
+		changed := d.raft.Changed(index)
+		if !slices.Equal(state.Gone, kept) {
+			if err := d.raft.Snapshot(); err == nil {
+				kept = state.Gone
+			} else {
+				d.Logger.InfoContext(ctx, "who was removed is in the log only, will retry", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-time.After(rememberAgain):
+		}
+	}
 }
 
 // follow applies each agreed state as soon as it is applied on this node: to whom the

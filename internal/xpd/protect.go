@@ -3,7 +3,9 @@ package xpd
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -72,9 +74,18 @@ func (d *daemon) protect(ctx context.Context) (err error) {
 	}
 	d.guard = access.New(access.Options{
 		Tokens: d.tokens, NodeToken: d.Secret.Password(pgcluster.PasswordNode), RequireNodeCert: d.certs != nil,
-		Banned: d.membership.banned, Logger: d.Logger, Registry: d.Registry,
+		Banned: d.membership.banned, Hosts: d.hosts(), Admit: admit, Logger: d.Logger, Registry: d.Registry,
 	})
 	return nil
+}
+
+// hosts returns the names by which the nodes of the cluster are asked.
+func (o Options) hosts() []string {
+	hosts := []string{} // not nil: that would be any name
+	for _, m := range o.Members {
+		hosts = append(hosts, m.Host)
+	}
+	return hosts
 }
 
 // openCerts reads the TLS folder and checks what the other nodes will check.
@@ -119,8 +130,18 @@ func (d *daemon) raftTLS() *raftstore.TLS {
 	if d.certs == nil {
 		return nil
 	}
-	allowed := func(id pgcluster.NodeID) bool { return !d.membership.banned(id) }
-	return &raftstore.TLS{Server: d.certs.NodeServerConfig(allowed), Client: d.certs.NodeClientConfig}
+	return &raftstore.TLS{Server: d.certs.NodeServerConfig(d.welcome), Client: d.certs.NodeClientConfig, Hold: d.holdTo()}
+}
+
+// welcome reports whether the node id may open connections to this one.
+func (d *daemon) welcome(id pgcluster.NodeID) bool { return !d.membership.banned(id) }
+
+// holdTo returns what closes connections that would not be let in any more; nil: nothing does.
+func (d *daemon) holdTo() func(net.Conn, []*x509.Certificate) func() {
+	if d.certs == nil {
+		return nil
+	}
+	return func(conn net.Conn, peer []*x509.Certificate) func() { return d.certs.Hold(conn, peer, d.welcome) }
 }
 
 // followFiles returns the stages that follow the files.

@@ -76,6 +76,8 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return errors.Join(err, doors.close())
 	}
+	known, _ := d.raft.State()
+	d.membership.agreed.Store(&known)
 	d.control()
 	o.Logger.InfoContext(ctx, "started", "http", self.HTTPAddr(), "raft", self.RaftAddr(), "postgres", self.PGAddr(), "health", o.HealthListen)
 	return runStages(ctx, slices.Concat(d.followFiles(o), []stage{
@@ -85,6 +87,7 @@ func Run(ctx context.Context, o Options) error {
 		{"lease", d.lease.Run},
 		{"pools", d.pools.Run},
 		{"members", d.follow},
+		{"removals", d.remember},
 		{"store", d.runStore},
 	}, d.serving(doors), []stage{
 		{"controller", d.controller.Run},
