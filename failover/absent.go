@@ -274,14 +274,13 @@ func (d *decision) keepStopped(r pgcluster.Report) {
 }
 
 // released reports whether the cluster does without id as people want: no commit rests
-// on it, and its agent lets PostgreSQL alone, or has stopped it.
+// on it, and its agent has reported that it lets PostgreSQL alone, or has stopped it. Of a
+// silent node nobody knows that.
 func (d *decision) released(id pgcluster.NodeID, a Absence) bool {
 	r, ok := d.v.report(id, d.p)
 	switch {
-	case d.relied(id):
+	case !ok || d.relied(id):
 		return false
-	case !ok:
-		return true
 	case a.Kind == AbsenceMaintenance:
 		return r.Order.Kind == pgcluster.OrderRest || r.Role == pgcluster.RoleNone
 	case a.Kind == AbsenceFence:

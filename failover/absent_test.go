@@ -448,12 +448,27 @@ func TestExplain_maintenance(t *testing.T) {
 		t.Errorf("level %s, want %s", got.Level, failover.LevelOK)
 	}
 	n3 := got.Nodes[2]
-	if len(n3.Notes) != 1 || n3.Notes[0] != "maintenance until 2026-11-21T13:00:00Z: kernel update" || !n3.Released {
+	if len(n3.Notes) != 1 || n3.Notes[0] != "maintenance until 2026-11-21T13:00:00Z: kernel update" || n3.Released {
 		t.Errorf("n3 is %+v", n3)
 	}
 	for _, f := range failover.Examine(s, v, policy, failover.Group{Leader: "n2", Confirmed: true}) {
 		if f.Node == "n3" && f.Code != failover.CodeAbsent {
 			t.Errorf("found %+v", f)
+		}
+	}
+}
+
+// Nobody knows what PostgreSQL does on a node that is silent.
+func TestExplain_releasedIsWhatWasReported(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []failover.AbsenceKind{failover.AbsenceMaintenance, failover.AbsenceFence} {
+		s := steadyWith(durable(1, "n2"), away("n3", failover.Absence{Kind: kind}))
+		done := standby("n3", resting, stopped)
+		if n3 := failover.Explain(s, clock(see(only(), standby("n2"), done)), policy).Nodes[2]; !n3.Released {
+			t.Errorf("%s: n3 is %+v, want it released", kind, n3)
+		}
+		if n3 := failover.Explain(s, clock(silent(see(only(), standby("n2")), done, time.Minute)), policy).Nodes[2]; n3.Released {
+			t.Errorf("%s: n3 is %+v, silent and released", kind, n3)
 		}
 	}
 }

@@ -47,6 +47,8 @@ func (c *fenceCmd) Run(ctx context.Context, env *env) error {
 				return true, ""
 			case n.Sync == "sync":
 				return false, fmt.Sprintf("commits may still rest on %s", id)
+			case n.State == "silent":
+				return false, fmt.Sprintf("%s is silent, so that nobody has seen its PostgreSQL: it is stopped once its xpd is heard", id)
 			}
 			return false, fmt.Sprintf("%s is %s", id, n.State)
 		})

@@ -83,6 +83,8 @@ func awaitReleased(ctx context.Context, env *env, id pgcluster.NodeID, a failove
 			return true, ""
 		case n.Sync == "sync":
 			return false, fmt.Sprintf("commits may still rest on %s", id)
+		case n.State == "silent":
+			return false, fmt.Sprintf("%s is silent, so that nobody has seen its PostgreSQL: it is left alone once its xpd is heard; if its host is off, it may be worked on", id)
 		default:
 			return false, fmt.Sprintf("%s is %s", id, n.State)
 		}
