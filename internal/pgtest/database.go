@@ -14,7 +14,7 @@ import (
 )
 
 // patience bounds every wait of this package.
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // shared is the server that holds the databases of New. It listens on a socket
 // in its own folder, so it cannot collide with anything.

@@ -36,14 +36,14 @@ dir=$1
 inside() { find /proc/[0-9]*/cwd -maxdepth 0 \( -lname "$dir" -o -lname "$dir/*" \) 2>/dev/null | cut -d/ -f3; }
 cat >/dev/null
 i=0
-while pids=$(inside); [ -n "$pids" ] && [ $i -lt 200 ]; do
+while pids=$(inside); [ -n "$pids" ] && [ $i -lt 1000 ]; do
 	if [ $i -lt 100 ]; then sig=QUIT; else sig=KILL; fi
 	[ $((i % 50)) -eq 0 ] && kill -s CONT $pids 2>/dev/null
 	[ $((i % 50)) -eq 0 ] && kill -s $sig $pids 2>/dev/null
 	i=$((i + 1))
 	sleep 0.02
 done
-rm -rf "$dir"
+rm -rf "$dir" 2>/dev/null || { sleep 1; rm -rf "$dir"; } # somebody who works elsewhere may have added to it
 `
 
 // watchedDir is a folder with its watcher.

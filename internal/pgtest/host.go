@@ -68,10 +68,11 @@ func Credential() (*syscall.Credential, error) {
 }
 
 // Ports are handed out below the range that Linux takes for outgoing
-// connections, so that none of those is in the way later.
+// connections, so that none of those is in the way later, and below those of
+// simulation/localcluster, which draws its own.
 const (
-	portMin    = 15000
-	portMax    = 32000
+	portMin    = 10000
+	portMax    = 15000
 	portStride = 89 // between processes whose ids are neighbours
 )
 
@@ -81,9 +82,9 @@ var (
 	portsBase  = sync.OnceValue(func() uint32 { return uint32(os.Getpid()) * portStride })
 )
 
-// FreePorts returns n TCP ports of loopback that nobody listens on. No port is
-// returned twice in one process, and test processes that run side by side start
-// at different places.
+// FreePorts returns n TCP ports of loopback that nobody listens on. They belong to
+// this process until it ends: no other test process gets them, also while what
+// listens there is being restarted.
 func FreePorts(tb testing.TB, n int) []int {
 	tb.Helper()
 	var ports []int
@@ -92,6 +93,9 @@ func FreePorts(tb testing.TB, n int) []int {
 			return ports
 		}
 		port := portMin + int((portsBase()+portsTaken.Add(1))%(portMax-portMin))
+		if !claim(port) {
+			continue
+		}
 		ln, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			continue
@@ -103,4 +107,18 @@ func FreePorts(tb testing.TB, n int) []int {
 	}
 	tb.Fatalf("found %d free ports, want %d", len(ports), n)
 	return nil
+}
+
+// claim takes a port for this process, by a socket with a name that only one process
+// of a network namespace can have. The kernel takes it back when the process ends.
+func claim(port int) bool {
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: fmt.Sprintf("@xpd-pgtest-port-%d", port)}); err != nil {
+		_ = syscall.Close(fd)
+		return false
+	}
+	return true
 }

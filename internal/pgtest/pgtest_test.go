@@ -100,7 +100,7 @@ func TestChild(t *testing.T) { //nolint:paralleltest // alone in its process
 func TestNothingOutlivesAKilledTestProcess(t *testing.T) {
 	t.Parallel()
 	pgtest.BinDir(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestChild$", "-test.v")
 	cmd.Env = append(os.Environ(), childEnv+"=1")
