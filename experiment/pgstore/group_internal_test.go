@@ -43,7 +43,7 @@ func TestGroup(t *testing.T) {
 	for n := 3; n <= 5; n++ {
 		go ask(n)
 	}
-	for g.pending.Load() < 4 { // 2, which gave up, still waits
+	for len(g.queue) < 4 { // 2, which gave up, still waits
 		select {
 		case <-time.After(time.Millisecond):
 		case <-t.Context().Done():

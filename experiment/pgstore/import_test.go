@@ -164,7 +164,7 @@ func TestImportAssignments_reachesCaches(t *testing.T) {
 	if d := mustTreat(t, here, user(1), "button"); d.Treatment != "green" {
 		t.Errorf("the importing node answers %+v right after the import, want green", d)
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for mustTreat(t, there, user(1), "button").Treatment != "green" {
 		if time.Now().After(deadline) {
 			t.Fatal("the other node goes on answering from its cache")
