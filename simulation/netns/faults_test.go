@@ -25,8 +25,9 @@ const (
 	// calm is for how long no failover must follow once a node is silent for another.
 	calm = 2 * time.Second
 	// shrinkBound is how soon nobody counts any more on a standby that fell silent:
-	// PostgreSQL's own time for it, the policy's, and two questions to the lost host.
-	shrinkBound = (4 + 2 + 4) * time.Second
+	// PostgreSQL's own time for it, the policy's, and two questions to the lost host;
+	// and as long again, for a machine that does much else.
+	shrinkBound = 2 * (4 + 2 + 4) * time.Second
 )
 
 func TestF08_hostLost(t *testing.T) { //nolint:paralleltest // see above

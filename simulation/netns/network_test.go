@@ -26,7 +26,7 @@ import (
 )
 
 const (
-	patience = 20 * time.Second
+	patience = 30 * time.Second
 	pace     = 10 * time.Millisecond
 	udpPort  = 7000
 	cutPort  = 7001
@@ -111,9 +111,9 @@ func TestNetwork_blocksOneDirection(t *testing.T) { //nolint:paralleltest // see
 		})
 		defer ports[h.Address].Close()
 	}
-	dial := func(at, to netns.Host) (failed error) {
+	dial := func(at, to netns.Host, wait time.Duration) (failed error) {
 		onHost(t, at, func() error {
-			conn, err := net.DialTimeout("tcp", ports[to.Address].Addr().String(), 200*time.Millisecond)
+			conn, err := net.DialTimeout("tcp", ports[to.Address].Addr().String(), wait)
 			if failed = err; err == nil {
 				failed = conn.Close()
 			}
@@ -124,16 +124,16 @@ func TestNetwork_blocksOneDirection(t *testing.T) { //nolint:paralleltest // see
 	if err := n.Block(t.Context(), from.ID, cutPort, to.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := dial(from, to); err == nil {
+	if err := dial(from, to, futile); err == nil {
 		t.Error("a host reaches a port that is blocked to it")
 	}
-	if err := dial(to, from); err != nil {
+	if err := dial(to, from, patience); err != nil {
 		t.Errorf("the other direction is blocked too: %v", err)
 	}
 	if err := n.Unblock(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := dial(from, to); err != nil {
+	if err := dial(from, to, patience); err != nil {
 		t.Errorf("after Unblock: %v", err)
 	}
 }
@@ -207,7 +207,15 @@ func TestNetwork_delays(t *testing.T) { //nolint:paralleltest // see above
 	if err := n.Delay(t.Context(), server.ID, delay); err != nil {
 		t.Fatal(err)
 	}
-	if took := fetch(); took < delay || took > 4*delay {
+	// A machine that does much else delays connections, too: the quickest of some counts.
+	quickest := func(enough time.Duration) time.Duration {
+		least := fetch()
+		for began := time.Now(); least > enough && time.Since(began) < patience; {
+			least = min(least, fetch())
+		}
+		return least
+	}
+	if took := quickest(2 * delay); took < delay || took > 4*delay {
 		t.Errorf("a connection takes %s, want %s and a little more", took, delay)
 	}
 	if err := n.Delay(t.Context(), server.ID, delay); err == nil {
@@ -219,7 +227,7 @@ func TestNetwork_delays(t *testing.T) { //nolint:paralleltest // see above
 	if err := n.Heal(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if took := fetch(); took >= delay {
+	if took := quickest(delay / 2); took >= delay {
 		t.Errorf("a connection takes %s after Heal", took)
 	}
 }
@@ -296,9 +304,9 @@ func TestNetwork_cutPort(t *testing.T) { //nolint:paralleltest // see above
 		return err
 	})
 	defer ln.Close()
-	dial := func(h *netns.Host) error {
+	dial := func(h *netns.Host, wait time.Duration) error {
 		try := func() error {
-			conn, err := net.DialTimeout("tcp", ln.Addr().String(), 200*time.Millisecond)
+			conn, err := net.DialTimeout("tcp", ln.Addr().String(), wait)
 			if err != nil {
 				return err
 			}
@@ -311,22 +319,22 @@ func TestNetwork_cutPort(t *testing.T) { //nolint:paralleltest // see above
 		onHost(t, *h, func() error { failed = try(); return nil })
 		return failed
 	}
-	if err := dial(&client); err != nil {
+	if err := dial(&client, patience); err != nil {
 		t.Errorf("before the cut: %v", err)
 	}
 	if err := n.CutPort(t.Context(), server.ID, cutPort); err != nil {
 		t.Fatal(err)
 	}
-	if err := dial(&client); err == nil {
+	if err := dial(&client, futile); err == nil {
 		t.Error("the port of a host is reached although it is cut")
 	}
-	if err := dial(nil); err != nil {
+	if err := dial(nil, patience); err != nil {
 		t.Errorf("this process does not reach a host whose port is cut for others: %v", err)
 	}
 	if err := n.Unplug(t.Context(), server.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := dial(nil); err == nil {
+	if err := dial(nil, futile); err == nil {
 		t.Error("this process reaches a host that is unplugged")
 	}
 }
