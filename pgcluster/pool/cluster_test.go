@@ -22,7 +22,7 @@ const (
 	maxConns   = 4
 	minConns   = 2
 	maxWaiting = 8
-	patience   = 20 * time.Second
+	patience   = time.Minute
 )
 
 // prepare prepares the statement that write uses.
