@@ -201,42 +201,9 @@ func (d *decision) restartPrimary(r pgcluster.Report) {
 	d.operation()
 }
 
-// restartInPlace carries on the restart of a primary that stays primary, and reports
-// whether there is one before or at its stop. From then on it is like the failover to a
-// primary that is started in place; and one that moves is like a switchover.
-func (d *decision) restartInPlace() bool {
-	switch op := d.s.Op; {
-	case op.InPlace && op.Phase == PhaseCheckpoint:
-		d.checkpointInPlace()
-	case op.InPlace && op.Phase == PhaseStop:
-		d.stopInPlace()
-	default:
-		return false
-	}
-	return true
-}
-
-func (d *decision) checkpointInPlace() {
-	op := d.s.Op
-	r, ok := d.v.report(op.From, d.p)
-	switch {
-	case !ok || !r.Running():
-		if d.v.silentFor(op.From) >= d.p.Silence || r.Down() {
-			d.abort(fmt.Sprintf("%s was lost before it was stopped", op.From))
-		}
-	case d.v.Now-d.v.PhaseSince >= d.p.StopWait:
-		d.abort("the checkpoint did not end in time")
-	case r.Order.Kind == pgcluster.OrderCheckpoint && r.Order.Done:
-		d.s.Primary.Access = AccessClosed
-		op.enter(PhaseStop, d.v)
-		d.stopInPlace()
-	default:
-		d.order(pgcluster.Order{Node: op.From, Kind: pgcluster.OrderCheckpoint})
-	}
-}
-
-// stopInPlace waits for the primary's end, and starts it in the next epoch, as
-// docs/decisions/restart-in-place.md says.
+// stopInPlace waits for the end of a primary that stays primary, and starts it in the next
+// epoch, as docs/decisions/restart-in-place.md says. From then on it is like the failover
+// to a primary that is started in place.
 func (d *decision) stopInPlace() {
 	op := d.s.Op
 	r, ok := d.v.report(op.From, d.p)

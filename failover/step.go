@@ -40,9 +40,6 @@ type decision struct {
 }
 
 func (d *decision) operation() {
-	if d.restartInPlace() {
-		return
-	}
 	switch d.s.Op.Phase {
 	case PhaseInit:
 		d.init()

@@ -83,19 +83,19 @@ func (d *decision) switchoverTarget(r pgcluster.Report, to pgcluster.NodeID) (pg
 	return best, refusals
 }
 
-// checkpoint keeps the stop short. The primary is open meanwhile; if it dies, the
-// switchover is forgotten and steady fails over.
+// checkpoint keeps the stop short, also of a primary that is restarted in place. It is
+// open meanwhile; if it dies, the operation is forgotten and steady fails over.
 func (d *decision) checkpoint() {
 	op := d.s.Op
 	r, ok := d.v.report(op.From, d.p)
 	switch {
 	case !ok || !r.Running():
 		if d.v.silentFor(op.From) >= d.p.Silence || r.Down() {
-			d.abort(fmt.Sprintf("%s was lost before the switchover began", op.From))
+			d.abort(fmt.Sprintf("%s was lost before it was stopped", op.From))
 		}
 	case d.v.Now-d.v.PhaseSince >= d.p.StopWait:
 		d.abort("the checkpoint did not end in time")
-	case !d.joinable(r, op.To):
+	case !op.InPlace && !d.joinable(r, op.To):
 		d.abort(fmt.Sprintf("%s does not stream any more", op.To))
 	case r.Order.Kind == pgcluster.OrderCheckpoint && r.Order.Done:
 		d.s.Primary.Access = AccessClosed
@@ -118,6 +118,10 @@ func (d *decision) abort(reason string) {
 // it. Whatever goes wrong, the old primary is the first to be started again.
 func (d *decision) stop() {
 	op := d.s.Op
+	if op.InPlace {
+		d.stopInPlace()
+		return
+	}
 	from, ok := d.v.report(op.From, d.p)
 	stopped := ok && from.Down() && from.Recruited == op.Epoch
 	to, toOK := d.v.standby(op.To, d.p)
