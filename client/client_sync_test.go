@@ -82,23 +82,38 @@ func TestCall_waits(t *testing.T) {
 	}
 }
 
+// Nothing but the context ends the tries, and the error then says both.
 func TestCall_stopsWaitingWithItsContext(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		node := refusing{status: 503, retryAfter: "1", until: time.Now().Add(time.Hour)}
-		c, err := client.New([]string{"http://a"}, &http.Client{Transport: &node})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-		defer cancel()
-		began := time.Now()
-		_, err = c.Layers(ctx)
-		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 300*time.Millisecond {
-			t.Errorf("error = %v after %s, want the deadline at 300ms", err, time.Since(began))
-		}
-		if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != 503 {
-			t.Errorf("error = %v, want it to hold the last refusal", err)
-		}
-	})
+	for name, node := range map[string]refusing{
+		"503 Service Unavailable": {status: 503, retryAfter: "1"},
+		"connection refused":      {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				node.until = time.Now().Add(time.Hour)
+				c, err := client.New([]string{"http://a", "http://b"}, &http.Client{Transport: &node})
+				if err != nil {
+					t.Fatal(err)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+				defer cancel()
+				began := time.Now()
+				_, err = c.Layers(ctx)
+				if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != 300*time.Millisecond {
+					t.Errorf("error = %v after %s, want the deadline at 300ms", err, time.Since(began))
+				}
+				if p, ok := errors.AsType[*client.Problem](err); ok != (node.status != 0) || ok && p.Status != node.status {
+					t.Errorf("error = %v, want it to hold the last refusal", err)
+				}
+				if node.status == 0 && !strings.Contains(err.Error(), name) {
+					t.Errorf("error = %v, want it to hold the last failure", err)
+				}
+				if got := c.Stats(); got.Failed != 1 || got.Retries != uint64(len(node.sent)-1) {
+					t.Errorf("Stats() = %+v, want one failed call of %d tries", got, len(node.sent))
+				}
+			})
+		})
+	}
 }

@@ -1,7 +1,6 @@
 package client_test
 
 import (
-	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -9,7 +8,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/xpd-platform/xpd/client"
 )
@@ -144,21 +142,5 @@ func TestCall_explainsAnswersOfStrangers(t *testing.T) {
 	_, err := c.Layers(t.Context())
 	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != 403 || !strings.Contains(err.Error(), "<html>no") {
 		t.Errorf("error = %v, want a problem with status 403 and the text", err)
-	}
-}
-
-// TestCall_endsWithItsContext checks that nothing but the context ends the tries,
-// and that the error then says both.
-func TestCall_endsWithItsContext(t *testing.T) {
-	t.Parallel()
-	c := newClient(t, gone(), gone())
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, err := c.Layers(ctx)
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "connection refused") {
-		t.Errorf("error = %v, want the deadline and the last failure", err)
-	}
-	if got := c.Stats(); got.Failed != 1 || got.Retries < 2 {
-		t.Errorf("Stats() = %+v, want one failed call of several tries", got)
 	}
 }

