@@ -330,7 +330,7 @@ func TestReport_fewAtATime(t *testing.T) {
 			if !errors.Is(err, experiment.ErrOverloaded) {
 				t.Errorf("report beyond the bound = %v, want ErrOverloaded", err)
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			t.Fatalf("%d reports run at a time, and none is refused", running.Load())
 		}
 	}

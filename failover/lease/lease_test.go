@@ -105,7 +105,7 @@ func TestLease_Left(t *testing.T) {
 
 func TestBoottime_isNotBehindTheMonotonicClock(t *testing.T) {
 	t.Parallel()
-	from, start := lease.Boottime(), time.Now()
+	start, from := time.Now(), lease.Boottime() // in this order: what passes between the two counts as measured
 	for lease.Boottime() == from {
 		runtime.Gosched()
 	}
