@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/internal/access"
+	"github.com/xpd-platform/xpd/internal/pgtest"
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/simulation/localcluster"
 )
@@ -36,7 +38,11 @@ const (
 //
 //nolint:paralleltest // one cluster at a time, which the subtests share
 func TestStranger(t *testing.T) {
-	b := own(t, &bed{tune: func(o *localcluster.Options) { o.Secure = true }})
+	health := fmt.Sprintf("127.0.0.1:%d", pgtest.FreePorts(t, 1)[0])
+	b := own(t, &bed{tune: func(o *localcluster.Options) {
+		o.Secure = true
+		o.Flags = map[pgcluster.NodeID][]string{"n1": {"--health-listen", health}}
+	}})
 	for _, tt := range []struct {
 		name string
 		try  func(context.Context, *testing.T, *localcluster.Cluster)
@@ -48,6 +54,7 @@ func TestStranger(t *testing.T) {
 		{"headers of nodes", forgeHeaders},
 		{"large bodies", sendMuch},
 		{"slow clients", sendSlowly},
+		{"who never reads", func(ctx context.Context, t *testing.T, c *localcluster.Cluster) { neverRead(ctx, t, c, health) }},
 		{"a crowd at the Raft port", crowdRaft},
 		{"certificates", showCertificates},
 		{"without TLS", speakPlainly},
