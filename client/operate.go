@@ -55,6 +55,19 @@ type ClusterSettings struct {
 	K        int               `json:"k"`        // how many standbys a commit waits for; 0: half of the nodes
 	Postgres map[string]string `json:"postgres"` // settings of every node's PostgreSQL
 	Version  uint64            `json:"version"`  // grows with every change of Postgres or of the members
+
+	KInForce int           `json:"k_in_force"` // what commits wait for now
+	KWanted  int           `json:"k_wanted"`   // what K comes to
+	Nodes    []NodeApplied `json:"nodes"`      // that have PostgreSQL, as the node that answered sees them
+}
+
+// NodeApplied is how far the settings have got on a node.
+type NodeApplied struct {
+	Node    pgcluster.NodeID `json:"node"`
+	Silent  bool             `json:"silent"`          // the rest may be out of date
+	Version uint64           `json:"version"`         // that its PostgreSQL has loaded
+	Pending []string         `json:"pending_restart"` // settings that wait for a restart of its PostgreSQL
+	Refused []string         `json:"refused"`         // NAME=VALUE: and why its PostgreSQL does not take it
 }
 
 // SettingsChange changes what is not nil and leaves the rest.

@@ -16,6 +16,9 @@ type finding struct {
 	// quickly; see cooldown.
 	certain  bool
 	evidence []string // what each node saw, for the history
+	// since is for how long the primary had not been well, as far as is known: writes may
+	// have waited for so long. 0 where it was seen at once.
+	since time.Duration
 }
 
 // primaryLost reports whether the primary must be replaced, and why. A report of
@@ -29,29 +32,35 @@ func (d *decision) primaryLost() (finding, bool) {
 	id := d.s.Primary.Node
 	r, ok := d.v.report(id, d.p)
 	var reason string
+	var since time.Duration
 	switch silence := d.v.silentFor(id); {
 	case !ok && silence >= d.p.Silence && d.unheard():
 		reason = fmt.Sprintf("%s silent for %s and no standby hears its PostgreSQL", id, tenths(silence))
+		since = silence + d.v.Reports[id].Report.AnsweredAgo // when it was heard last
 	case !ok:
 	case r.Down():
-		return finding{fmt.Sprintf("PostgreSQL on %s %s", id, r.Process), true, d.evidence()}, true
+		return finding{reason: fmt.Sprintf("PostgreSQL on %s %s", id, r.Process), certain: true, evidence: d.evidence()}, true
 	case r.AnsweredAgo >= d.p.Hung && d.unheard():
 		// Also one that has not answered yet, because xpd was restarted and found it so.
 		reason = fmt.Sprintf("PostgreSQL on %s hangs and no standby hears it", id)
+		since = r.AnsweredAgo
 	case !r.Running():
 	case r.Role == pgcluster.RoleStandby:
-		return finding{fmt.Sprintf("PostgreSQL on %s runs as a standby", id), true, d.evidence()}, true
+		return finding{reason: fmt.Sprintf("PostgreSQL on %s runs as a standby", id), certain: true, evidence: d.evidence()}, true
 	case r.ConnectStalled >= d.p.Refused && d.othersAreWell():
 		reason = fmt.Sprintf("PostgreSQL on %s has let nobody connect for %s", id, tenths(r.ConnectStalled))
+		since = r.ConnectStalled
 	case r.WriteStalled >= d.p.Hung && d.othersAreWell() && !d.overtaken(r):
 		reason = fmt.Sprintf("the disk of %s has not taken any WAL for %s", id, tenths(r.WriteStalled))
+		since = r.WriteStalled
 	case d.cutOff(r):
 		reason = fmt.Sprintf("PostgreSQL on %s reaches too few standbys to acknowledge anything, and enough to replace it are well", id)
+		since = d.unacknowledgedFor()
 	}
 	if reason == "" {
 		return finding{}, false
 	}
-	return finding{reason: reason, evidence: d.evidence()}, true
+	return finding{reason: reason, evidence: d.evidence(), since: since}, true
 }
 
 // held says why a failover that is called for does not begin, or "".
@@ -135,6 +144,21 @@ func (d *decision) overtaken(r pgcluster.Report) bool {
 func (d *decision) cutOff(r pgcluster.Report) bool {
 	sync := d.s.Sync.target()
 	return r.Role == pgcluster.RolePrimary && r.Open == d.s.Primary.Epoch && streaming(r, sync) < sync.K && d.quorate(d.severed)
+}
+
+// unacknowledgedFor returns for how long the primary has streamed to too few standbys to
+// acknowledge anything.
+func (d *decision) unacknowledgedFor() time.Duration {
+	sync := d.s.Sync.target()
+	var ago []time.Duration
+	for _, id := range sync.Members {
+		ago = append(ago, d.v.Now-max(d.v.Streamed[id], d.v.Since))
+	}
+	slices.Sort(ago)
+	if sync.K < 1 || len(ago) < sync.K {
+		return 0
+	}
+	return ago[sync.K-1]
 }
 
 // severed reports whether a standby has had nothing from the primary for long, though

@@ -185,9 +185,12 @@ type Operation struct {
 	All    bool               `json:"all,omitempty"` // nodes are restarted
 	Forced *Forced            `json:"forced,omitempty"`
 	// Evidence is what each node saw when the operation began.
-	Evidence []string    `json:"evidence,omitempty"`
-	Began    time.Time   `json:"began"`
-	Steps    []PhaseTime `json:"steps"`
+	Evidence []string `json:"evidence,omitempty"`
+	// Unwell is for how long From had not been well when the operation began, as far as
+	// is known.
+	Unwell time.Duration `json:"unwell_ns,omitempty"`
+	Began  time.Time     `json:"began"`
+	Steps  []PhaseTime   `json:"steps"`
 }
 
 // PhaseTime is when a phase was entered, by the clock of the leader of that time.
@@ -208,6 +211,7 @@ type Event struct {
 	Reason string           `json:"reason"`
 	Took   time.Duration    `json:"took_ns,omitempty"` // from the decision to open
 	Steps  []PhaseTime      `json:"steps,omitempty"`
+	Unwell time.Duration    `json:"unwell_ns,omitempty"` // for how long From had not been well before the decision, as far as is known
 
 	Evidence []string            `json:"evidence,omitempty"`  // of a failover: what each node saw when it began
 	SetAside *pgcluster.SetAside `json:"set_aside,omitempty"` // WAL that Node keeps

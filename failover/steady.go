@@ -1,6 +1,8 @@
 package failover
 
 import (
+	"time"
+
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
@@ -32,7 +34,7 @@ func (d *decision) keepOpen(r pgcluster.Report) {
 
 func (d *decision) failover(f finding) {
 	from := d.s.Primary.Node
-	op := Operation{Kind: KindFailover, From: from, Reason: f.reason, Evidence: f.evidence}
+	op := Operation{Kind: KindFailover, From: from, Reason: f.reason, Evidence: f.evidence, Unwell: f.since.Round(time.Millisecond)}
 	if r, ok := d.v.report(from, d.p); ok && r.Down() && r.Role == pgcluster.RolePrimary && !d.s.fenced(from) {
 		op.InPlace = d.standbysRunning() < d.s.Sync.Durable.Quorum()
 	}

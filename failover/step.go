@@ -17,6 +17,7 @@ func Step(s State, v View, p Policy) (State, []pgcluster.Order) {
 	d.endPause()
 	d.endAbsences()
 	d.noteAside()
+	d.noteOutage()
 	switch {
 	case s.Op == nil && s.SystemID == "":
 		d.beginBootstrap()
@@ -354,7 +355,7 @@ func (d *decision) open(r pgcluster.Report) {
 	d.record(Event{
 		At: d.v.Wall, Epoch: op.Epoch, Kind: string(op.Kind), Node: op.To, From: op.From,
 		Reason: op.lossReason(), Took: max(0, d.v.Wall.Sub(op.Began)).Round(time.Millisecond), Steps: op.Steps,
-		Evidence: op.Evidence, Lost: op.lost(),
+		Evidence: op.Evidence, Lost: op.lost(), Unwell: op.Unwell,
 	})
 	d.s.Op = nil
 	d.restartOn(*op)

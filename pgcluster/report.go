@@ -112,6 +112,12 @@ type Report struct {
 	// LeaseLeft is for how long yet this node may trust what it knows of the primary.
 	LeaseLeft time.Duration `json:"lease_left"`
 
+	// LeaderFor is for how long this node has heard a Raft leader, and Leaderless for how
+	// long it had heard none before that, both but for short breaks; 0 if it does not, or
+	// did since it was started.
+	LeaderFor  time.Duration `json:"leader_for,omitempty"`
+	Leaderless time.Duration `json:"leaderless,omitempty"`
+
 	// AnsweredAgo is how long ago PostgreSQL answered the agent, or was started or
 	// found if it has not yet; zero if it is down. One that hangs is not down.
 	AnsweredAgo time.Duration `json:"answered_ago"`

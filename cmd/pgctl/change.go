@@ -84,9 +84,14 @@ func (e *env) print(v any, text string) error {
 	return err
 }
 
-// until looks at the cluster until ok says so, telling what it waits for whenever
-// that changes. What ok returns besides is what is missing.
+// until looks at the cluster until ok says so; see lookUntil.
 func (e *env) until(ctx context.Context, goal string, ok func(client.Cluster) (done bool, missing string)) (client.Cluster, error) {
+	return lookUntil(ctx, e, goal, e.ask.Cluster, ok)
+}
+
+// lookUntil asks until ok says so of an answer, telling what it waits for whenever that
+// changes. What ok returns besides is what is missing.
+func lookUntil[T any](ctx context.Context, e *env, goal string, ask func(context.Context) (T, error), ok func(T) (done bool, missing string)) (T, error) {
 	tick := time.NewTicker(follow)
 	defer tick.Stop()
 	p := newProgress(e.err)
@@ -94,7 +99,7 @@ func (e *env) until(ctx context.Context, goal string, ok func(client.Cluster) (d
 	var began time.Time // when it first told of something
 	told := ""
 	for {
-		now, err := e.ask.Cluster(ctx)
+		now, err := ask(ctx)
 		missing := "no xpd answers"
 		if err == nil {
 			var done bool

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -23,6 +24,31 @@ func blocked(n *node) {
 	n.silence("n3", time.Minute)
 	n.change("n2", func(r *pgcluster.Report) { r.Receiver.Streaming = false })
 	n.next = script("failover", "n2", failover.PhasePromote, failover.PhaseBarrier)
+}
+
+// taking has every node take the settings of the cluster, but for n3, which is silent; on
+// n1, one of them waits for a restart.
+func taking(restart string) func(*node) {
+	return func(n *node) {
+		n.silence("n3", time.Minute)
+		n.read = func(s *failover.State) {
+			reports := maps.Clone(n.view.Reports)
+			for id, o := range reports {
+				o.Report.Config = s.Settings.Version
+				if id == "n1" && restart != "" {
+					o.Report.Pending = []string{restart}
+				}
+				reports[id] = o
+			}
+			n.view.Reports = reports
+		}
+	}
+}
+
+// refusing is taking where PostgreSQL on n2 does not take what is set.
+func refusing(n *node) {
+	taking("")(n)
+	n.change("n2", func(r *pgcluster.Report) { r.Refused = []string{"log_statement=dll: invalid value for parameter"} })
 }
 
 func TestChanges(t *testing.T) {
@@ -52,8 +78,12 @@ func TestChanges(t *testing.T) {
 		"node_set_back":            {args: []string{"node", "set", "n3", "zone=", "nosync=false"}},
 		"node_set_bad":             {args: []string{"node", "set", "n3", "colour=red"}, code: exitFailed},
 		"settings":                 {args: []string{"settings"}},
-		"settings_set":             {args: []string{"settings", "set", "--k", "1", "work_mem=64MB", "log_statement=ddl"}},
-		"settings_set_back":        {args: []string{"settings", "set", "work_mem="}},
+		"settings_set":             {args: []string{"settings", "set", "--k", "1", "work_mem=64MB", "log_statement=ddl"}, change: taking("log_statement")},
+		"settings_set_no_wait":     {args: []string{"settings", "set", "work_mem=64MB", "--no-wait"}},
+		"settings_set_refused":     {args: []string{"settings", "set", "log_statement=dll"}, change: refusing, code: exitFailed},
+		"settings_set_never":       {args: []string{"settings", "set", "work_mem=64MB", "--timeout", "200ms"}, code: exitFailed},
+		"settings_set_fewer":       {args: []string{"settings", "set", "--k", "1"}, in: "n\n", change: func(n *node) { n.state.Settings.K = 2 }, code: exitFailed},
+		"settings_set_back":        {args: []string{"settings", "set", "work_mem="}, change: func(n *node) { taking("")(n); n.state.Settings.Postgres = map[string]string{"work_mem": "64MB"} }},
 		"settings_set_available":   {args: []string{"settings", "set", "--mode", "available"}, in: "yes\n"},
 		"settings_set_declined":    {args: []string{"settings", "set", "--mode", "available"}, in: "n\n", code: exitFailed},
 		"settings_set_nothing":     {args: []string{"settings", "set"}, code: exitFailed},
@@ -127,6 +157,7 @@ func TestNodeReplace(t *testing.T) {
 func TestSettings_json(t *testing.T) {
 	t.Parallel()
 	n := healthy(t)
+	taking("")(n)
 	got := pgctl(t.Context(), serve(t, n), nil, "settings", "set", "work_mem=64MB", "--json")
 	var s client.ClusterSettings
 	if err := json.Unmarshal([]byte(got.out), &s); err != nil || s.Postgres["work_mem"] != "64MB" || s.Mode != failover.ModeProtect {

@@ -41,6 +41,7 @@ func eventful() []failover.Event {
 				step("recruit", 4, 90_000), step("promote", 4, 90_110), step("recruit", 5, 105_120), step("promote", 5, 105_150),
 				step("barrier", 5, 105_520), step("open", 5, 106_100),
 			},
+			Unwell: 1532 * time.Millisecond,
 			Evidence: []string{
 				"n1: heard n2 1.6s ago", "n2: no report for 1.5s",
 				"n3: running as standby, does not stream from n2, which may have been cut off from everybody else by a switch",

@@ -114,7 +114,10 @@ func pauseText(e failover.Event) string {
 		return ""
 	}
 	text := "writes paused for " + shortly(e.At.Sub(e.Steps[i].At))
-	if e.Steps[i].Phase == failover.PhaseRecruit {
+	switch {
+	case e.Unwell > 0:
+		text += fmt.Sprintf(" after the decision, and for up to %s before it", shortly(e.Unwell))
+	case e.Steps[i].Phase == failover.PhaseRecruit:
 		text += ", counted from the decision"
 	}
 	return text

@@ -9,6 +9,7 @@ import (
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/pgcluster"
 )
 
 // settingsCmd is what people choose for the whole cluster.
@@ -28,7 +29,7 @@ func (c *settingsShowCmd) Run(ctx context.Context, env *env) error {
 	if err != nil {
 		return env.unanswered(err)
 	}
-	return env.print(s, settingsText(s))
+	return env.print(s, settingsText(s)+applied(s))
 }
 
 func settingsText(s client.ClusterSettings) string {
@@ -54,27 +55,134 @@ type settingsSetCmd struct {
 	K        int      `default:"-1" help:"How many standbys a commit waits for; 0 is half of the nodes."`
 	Settings []string `arg:"" optional:"" name:"NAME=VALUE" help:"Settings of every node's PostgreSQL; NAME= takes one back."`
 	Yes      bool     `short:"y" help:"Do not ask."`
+	NoWait   bool     `help:"Do not wait until every node has taken them."`
 	because
 }
 
-// Run changes the settings. It asks before writes may be acknowledged on fewer nodes.
+// Run changes the settings and returns once they are in force as far as that goes without
+// a restart. It asks before writes may be acknowledged on fewer nodes.
 func (c *settingsSetCmd) Run(ctx context.Context, env *env) error {
 	change, err := c.change()
 	if err != nil {
 		return err
 	}
-	if c.Mode == string(failover.ModeAvailable) && !c.Yes {
-		if err := env.confirmed(ctx, "Go on with mode available?\nAn acknowledged write may then be on one node only, and lost with it."); err != nil {
-			return err
-		}
+	if err := c.confirm(ctx, env); err != nil {
+		return err
 	}
-	ctx, cancel := env.within(ctx, changeTime)
+	ctx, cancel := env.within(ctx, switchoverTime)
 	defer cancel()
 	s, err := env.act.ChangeClusterSettings(ctx, change)
 	if err != nil {
 		return notDone(err)
 	}
-	return env.print(s, settingsText(s))
+	if c.NoWait {
+		return env.print(s, settingsText(s)+"every node takes them by itself; pgctl settings shows how far they are\n")
+	}
+	goal := "every node had taken them"
+	now, err := lookUntil(ctx, env, goal, env.ask.ClusterSettings, func(now client.ClusterSettings) (bool, string) {
+		missing := notInForce(now, s, change)
+		return missing == "", missing
+	})
+	if err != nil {
+		return err
+	}
+	if err := env.print(now, settingsText(now)+applied(now)); err != nil {
+		return err
+	}
+	if name := refused(now, change); name != "" {
+		return fmt.Errorf("PostgreSQL does not take %s and runs without it\n"+
+			"pgctl settings set %s=VALUE gives another value, %s= takes it back", name, name, name)
+	}
+	return nil
+}
+
+// confirm returns nil if nothing that is acknowledged gets less safe, or if somebody says y.
+func (c *settingsSetCmd) confirm(ctx context.Context, env *env) error {
+	if c.Yes {
+		return nil
+	}
+	if c.Mode == string(failover.ModeAvailable) {
+		return env.confirmed(ctx, "Go on with mode available?\nAn acknowledged write may then be on one node only, and lost with it.")
+	}
+	if c.K < 0 {
+		return nil
+	}
+	asking, cancel := env.within(ctx, askTime)
+	defer cancel()
+	now, err := env.ask.ClusterSettings(asking)
+	if err != nil {
+		return env.unanswered(err)
+	}
+	if c.K == now.K || c.K >= now.KWanted {
+		return nil
+	}
+	to := "by default"
+	if c.K > 0 {
+		to = fmt.Sprint(c.K)
+	}
+	return env.confirmed(ctx, "Go on with k %s? It is %d now.\nAn acknowledged write may then be on fewer nodes.", to, now.KWanted)
+}
+
+// notInForce says what of a change that was accepted as s the cluster has not done yet, by
+// what a node says now; "" if it has. Nodes that are silent follow when they are back.
+func notInForce(now, s client.ClusterSettings, change client.SettingsChange) string {
+	if now.Version < s.Version || now.K != s.K || now.Mode != s.Mode {
+		return "the node that answers has not heard of it yet"
+	}
+	var behind []pgcluster.NodeID
+	for _, n := range now.Nodes {
+		if change.Postgres != nil && !n.Silent && n.Version < s.Version {
+			behind = append(behind, n.Node)
+		}
+	}
+	switch {
+	case len(behind) > 0:
+		return "not loaded yet on " + names(behind, ", ")
+	case (change.K != nil || change.Mode != nil) && now.Mode == failover.ModeProtect && now.KInForce != now.KWanted:
+		return fmt.Sprintf("commits wait for %d, and are to wait for %d", now.KInForce, now.KWanted)
+	}
+	return ""
+}
+
+// refused returns the name of a setting of change that some PostgreSQL does not take, or "".
+func refused(now client.ClusterSettings, change client.SettingsChange) string {
+	for _, name := range slices.Sorted(maps.Keys(change.Postgres)) {
+		for _, n := range now.Nodes {
+			if slices.ContainsFunc(n.Refused, func(r string) bool { return strings.HasPrefix(r, name+"=") }) {
+				return name
+			}
+		}
+	}
+	return ""
+}
+
+// applied says what keeps nodes from running with the settings.
+func applied(s client.ClusterSettings) string {
+	var b strings.Builder
+	waits := map[string][]pgcluster.NodeID{}
+	for _, n := range s.Nodes {
+		if n.Silent {
+			sentence(&b, "  ", "%s is silent, and takes the settings when it is back", n.Node)
+			continue
+		}
+		if n.Version < s.Version {
+			sentence(&b, "  ", "%s has not loaded them yet", n.Node)
+		}
+		for _, r := range n.Refused {
+			sentence(&b, "  ", "%s runs without a setting that PostgreSQL refuses: %s", n.Node, r)
+		}
+		if len(n.Pending) > 0 {
+			what := strings.Join(n.Pending, ", ")
+			waits[what] = append(waits[what], n.Node)
+		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(waits)) {
+		sentence(&b, "  ", "%s: waits for a restart on %s", what, names(waits[what], ", "))
+	}
+	if len(waits) > 0 {
+		sentence(&b, "  ", "pgctl restart --all restarts them one after the other")
+	}
+	return b.String()
 }
 
 func (c *settingsSetCmd) change() (client.SettingsChange, error) {

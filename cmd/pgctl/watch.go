@@ -12,6 +12,7 @@ import (
 
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/failover"
+	"github.com/xpd-platform/xpd/internal/clientflags"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
@@ -99,6 +100,9 @@ func (w *watch) run(ctx context.Context) (watched, error) {
 				return last, nil
 			}
 			last = last.take(a.answer, a.err)
+			if _, shut := errors.AsType[*clientflags.AccessError](a.err); shut && !last.answered {
+				return last, nil // whoever is not let in waits in vain
+			}
 			err = w.view.seen(last)
 			next.Reset(max(0, w.pace(last)-time.Since(asked)))
 		case now := <-redraw.C:

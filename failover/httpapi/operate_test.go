@@ -50,6 +50,7 @@ func TestSettings(t *testing.T) {
 	}
 	want := client.ClusterSettings{
 		Mode: failover.ModeAvailable, K: 1, Postgres: map[string]string{"work_mem": "64MB", "max_connections": "200"}, Version: 1,
+		KInForce: 1, KWanted: 1, Nodes: []client.NodeApplied{{Node: "n1"}, {Node: "n2"}, {Node: "n3", Silent: true}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("ChangeClusterSettings() (-want +got):\n%s", diff)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/internal/problem"
+	"github.com/xpd-platform/xpd/pgcluster"
 )
 
 // settingsJSON is what people have chosen for the whole cluster.
@@ -17,10 +18,37 @@ type settingsJSON struct {
 	K        int               `json:"k"` // 0: half of the nodes
 	Postgres map[string]string `json:"postgres"`
 	Version  uint64            `json:"version"`
+
+	KInForce int              `json:"k_in_force"` // what commits wait for now
+	KWanted  int              `json:"k_wanted"`   // what K comes to
+	Nodes    []nodeConfigJSON `json:"nodes"`      // that have PostgreSQL, as this node sees them
 }
 
-func settingsOf(st failover.State) settingsJSON {
-	out := settingsJSON{Mode: st.Settings.Mode, K: st.Settings.K, Postgres: st.Settings.Postgres, Version: st.Settings.Version}
+// nodeConfigJSON is how far the settings have got on a node.
+type nodeConfigJSON struct {
+	Node    pgcluster.NodeID `json:"node"`
+	Silent  bool             `json:"silent,omitempty"` // the rest may be out of date
+	Version uint64           `json:"version"`          // that its PostgreSQL has loaded
+	Pending []string         `json:"pending_restart,omitempty"`
+	Refused []string         `json:"refused,omitempty"` // NAME=VALUE: and why
+}
+
+func (s *server) settingsOf(st failover.State) settingsJSON {
+	out := settingsJSON{
+		Mode: st.Settings.Mode, K: st.Settings.K, Postgres: st.Settings.Postgres, Version: st.Settings.Version,
+		KInForce: st.Sync.Durable.K, KWanted: st.K(), Nodes: []nodeConfigJSON{},
+	}
+	v := s.View()
+	for _, m := range st.Members {
+		if !m.Data() {
+			continue
+		}
+		o, seen := v.Reports[m.ID]
+		out.Nodes = append(out.Nodes, nodeConfigJSON{
+			Node: m.ID, Silent: !seen || v.Now-o.At >= s.Policy.Silence,
+			Version: o.Report.Config, Pending: o.Report.Pending, Refused: o.Report.Refused,
+		})
+	}
 	if out.Mode == "" {
 		out.Mode = failover.ModeProtect
 	}
@@ -32,7 +60,7 @@ func settingsOf(st failover.State) settingsJSON {
 
 func (s *server) settings(w http.ResponseWriter, _ *http.Request) error {
 	st, _ := s.State()
-	return problem.WriteJSON(w, http.StatusOK, settingsOf(st))
+	return problem.WriteJSON(w, http.StatusOK, s.settingsOf(st))
 }
 
 // settingsChange changes what it names and leaves the rest.
@@ -57,7 +85,7 @@ func (s *server) changeSettings(a asked[settingsChange]) (int, any, error) {
 		next := a.in.applied(st.Settings)
 		return failover.Configure(st, v, s.Policy, next.Mode, next.K, next.Postgres)
 	}))
-	return http.StatusOK, settingsOf(st), err
+	return http.StatusOK, s.settingsOf(st), err
 }
 
 // String lists what is changed, in a line.

@@ -64,6 +64,7 @@ type Store struct {
 	close func() error
 
 	barrier atomic.Uint64 // term of the last Barrier that was passed
+	touch   touch
 }
 
 // Open starts this node's Raft, on a folder that no other process has open. Raft
@@ -181,7 +182,15 @@ func (s *Store) Snapshot() error {
 // Run blocks until ctx ends and then leaves the group cleanly: a leader hands
 // over first, so that the others need no election timeout.
 func (s *Store) Run(ctx context.Context) error {
-	<-ctx.Done()
+	tick := time.NewTicker(touchEvery)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+			s.touch.see(time.Now(), s.Leader() != "")
+		}
+	}
 	if s.raft.State() == raft.Leader {
 		_ = s.raft.LeadershipTransfer().Error() // bounded; alone, there is nobody to hand over to
 	}

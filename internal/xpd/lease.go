@@ -3,6 +3,7 @@ package xpd
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/failover/lease"
@@ -28,16 +29,22 @@ func (d *daemon) keepLease() {
 	})
 }
 
-// leased is the agent, with what is left of the node's lease in its reports.
+// leased is the agent, with what is left of the node's lease in its reports, and how long
+// it has heard a Raft leader.
 type leased struct {
 	nodeAgent
 
 	lease *lease.Keeper
+	touch func() (leader, before time.Duration)
 }
+
+// reporting returns the agent as others see it. Raft is open by then.
+func (d *daemon) reporting() leased { return leased{d.agent, d.lease, d.raft.Touch} }
 
 // Changed is the agent's.
 func (a leased) Changed(ctx context.Context, after uint64) pgcluster.Report {
 	r := a.nodeAgent.Changed(ctx, after)
 	r.LeaseLeft = a.lease.Left()
+	r.LeaderFor, r.Leaderless = a.touch()
 	return r
 }

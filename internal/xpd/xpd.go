@@ -154,7 +154,7 @@ func (d *daemon) experiments() (err error) {
 func (d *daemon) control() {
 	d.controller = controller.New(controller.Options{
 		Self: d.Node, Members: d.Members, Policy: d.policy, Log: d.raft, Leadership: d.raft, Group: d.raft,
-		Nodes:  controller.ShortCut(d.Node, leased{d.agent, d.lease}, d.nodes),
+		Nodes:  controller.ShortCut(d.Node, d.reporting(), d.nodes),
 		Logger: d.Logger, Registry: d.Registry,
 	})
 }
@@ -190,7 +190,7 @@ func (d *daemon) ready() error {
 // clusterOptions is what the routes of the cluster are made of.
 func (d *daemon) clusterOptions() clusterapi.Options {
 	return clusterapi.Options{
-		Self: d.Node, Members: d.Members, Policy: d.policy, Agent: leased{d.agent, d.lease}, Guard: d.guard,
+		Self: d.Node, Members: d.Members, Policy: d.policy, Agent: d.reporting(), Guard: d.guard,
 		Transport: client.NodeTransport(d.trust()), Secure: d.certs != nil,
 		Logger: d.Logger, State: d.raft.State, View: d.controller.View, Leader: d.raft.Leader,
 		Servers: d.raft.Servers, Change: d.controller.Change, Identify: d.nodes.IdentityAt, Lost: d.pools.Lost, Lease: d.lease, Ready: d.ready,
