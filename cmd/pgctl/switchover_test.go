@@ -119,7 +119,7 @@ func TestSwitchover_nobodyLeads(t *testing.T) {
 	t.Parallel()
 	n := healthy(t)
 	n.switchover = func() error { return failover.ErrNotLeader }
-	got := pgctl(t.Context(), serve(t, n), nil, "switchover", "-y", "--timeout", "300ms")
+	got := pgctl(t.Context(), serve(t, n), nil, "switchover", "-y", "--timeout", "3s")
 	const want = "no Raft leader is heard, and without one nothing is changed\nNothing was done; pgctl why says which nodes are missing\n"
 	if got.code != exitFailed || !strings.HasSuffix(got.err, want) {
 		t.Errorf("exit code %d, stderr %q", got.code, got.err)
@@ -134,7 +134,7 @@ func TestSwitchover_stopsWatching(t *testing.T) {
 		interrupt bool
 		want      string
 	}{
-		{"--timeout", []string{"--timeout", "300ms"}, false, "pgctl: out of time: "},
+		{"--timeout", []string{"--timeout", "3s"}, false, "pgctl: out of time: "},
 		{"Ctrl-C", nil, true, "pgctl: interrupted: "},
 	}
 	for _, tt := range tests {

@@ -57,7 +57,7 @@ func TestWatch_exitCode(t *testing.T) {
 	lost := healthy(t)
 	situations["standby_lost"].change(lost)
 	for url, want := range map[string]int{serve(t, lost): exitDegraded, "127.0.0.1:1": exitUnknown} {
-		got := pgctl(t.Context(), url, nil, "status", "-w", "--timeout", "300ms")
+		got := pgctl(t.Context(), url, nil, "status", "-w", "--timeout", "3s")
 		if got.code != want {
 			t.Errorf("%s: exit code %d, want %d; stdout %s, stderr %s", url, got.code, want, got.out, got.err)
 		}
