@@ -17,9 +17,7 @@ import (
 func TestAgent_hang(t *testing.T) {
 	t.Parallel()
 	n1 := initialized(t, 1, false)[0]
-	if r := n1.Report(); r.AnsweredAgo >= time.Second {
-		t.Errorf("a server that answers did so %s ago", r.AnsweredAgo)
-	}
+	n1.await("an answer of a moment ago", func(r pgcluster.Report) bool { return r.AnsweredAgo < time.Second })
 	pid, ok := n1.postmaster()
 	if !ok {
 		t.Fatal("no postmaster")

@@ -19,7 +19,7 @@ import (
 	"github.com/xpd-platform/xpd/pgcluster/agent"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // node is one agent under test, with its orders' epoch counted by hand.
 type node struct {

@@ -29,15 +29,15 @@ func TestAgent_F3_stoppedPostmaster(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer syscall.Kill(pid, syscall.SIGCONT) //nolint:errcheck // it may have ended
-	seq := n1.Report().Seq
-	r := n1.await("nobody gets in", func(r pgcluster.Report) bool { return r.ConnectStalled >= 2*time.Second })
+	var seq uint64
+	var since time.Duration
+	n1.await("nobody gets in, though its sessions work, without news for an age that grows", func(r pgcluster.Report) bool {
+		if r.Seq != seq {
+			seq, since = r.Seq, r.ConnectStalled
+		}
+		return r.ConnectStalled >= since+2*time.Second && r.AnsweredAgo < time.Second && r.WriteStalled == 0 && r.Running()
+	})
 	exec(t, conn, "SELECT 1")
-	if r.AnsweredAgo >= time.Second || r.WriteStalled != 0 || !r.Running() {
-		t.Errorf("its sessions work, and yet: %+v", r)
-	}
-	if r.Seq != seq {
-		t.Errorf("Seq went from %d to %d for an age that grows", seq, r.Seq)
-	}
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestAgent_F43_full(t *testing.T) {
 	initialize(nodes, false)
 	n := nodes[0]
 	refused := 0 // of those who are not the agent
-	n.await("six knocks of the agent that were refused", func(r pgcluster.Report) bool {
+	n.await("a full server that is said to work after six knocks of the agent were refused", func(r pgcluster.Report) bool {
 		for { // whatever the agent has let go of, too
 			conn, err := pgx.Connect(t.Context(), n.dsn(agent.AdminRole, n.o.Secrets.Admin, "postgres"))
 			if err != nil {
@@ -62,14 +62,11 @@ func TestAgent_F43_full(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = conn.Close(context.Background()) })
 		}
-		if r.ConnectStalled != 0 || r.AnsweredAgo > time.Second {
-			t.Fatalf("a full server is said to hang: %+v", r)
-		}
 		log, err := os.ReadFile(filepath.Join(n.o.Dir, "pg", "log", "postgres.log"))
 		if err != nil {
 			t.Fatal(err)
 		}
-		return strings.Count(string(log), "too many clients already")-refused >= 6
+		return strings.Count(string(log), "too many clients already")-refused >= 6 && r.ConnectStalled == 0 && r.AnsweredAgo < time.Second
 	})
 }
 
@@ -102,13 +99,11 @@ func TestAgent_F31_stalledDisk(t *testing.T) {
 		committed <- err
 	}()
 	waiter(t, n1.admin(), 0)
-	r := n2.await("the standby's stall", func(r pgcluster.Report) bool { return r.WriteStalled >= 2*time.Second })
-	if !r.Running() || r.AnsweredAgo >= time.Second {
-		t.Errorf("the report is held up: %+v", r)
+	stalls := func(r pgcluster.Report) bool {
+		return r.WriteStalled >= 2*time.Second && r.Running() && r.AnsweredAgo < time.Second // the report is not held up
 	}
-	if r := n1.Report(); r.WriteStalled != 0 {
-		t.Errorf("a wait for a standby is reported as a stall of the primary's disk of %v", r.WriteStalled)
-	}
+	n2.await("the standby's stall", stalls)
+	n1.await("a primary whose disk is well, though a commit waits for a standby", func(r pgcluster.Report) bool { return r.WriteStalled == 0 })
 	resume()
 	n2.await("the standby's recovery", func(r pgcluster.Report) bool { return r.WriteStalled == 0 })
 	if err := <-committed; err != nil {
@@ -117,10 +112,7 @@ func TestAgent_F31_stalledDisk(t *testing.T) {
 
 	resume = stall(n1)
 	defer resume()
-	r = n1.await("the primary's stall", func(r pgcluster.Report) bool { return r.WriteStalled >= 2*time.Second })
-	if !r.Running() || r.AnsweredAgo >= time.Second {
-		t.Errorf("the report is held up: %+v", r)
-	}
+	n1.await("the primary's stall", stalls)
 	resume()
 	n1.await("the primary's recovery", func(r pgcluster.Report) bool { return r.WriteStalled == 0 })
 	exec(t, n1.service(), "INSERT INTO t VALUES (2)")
