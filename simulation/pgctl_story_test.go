@@ -3,6 +3,7 @@ package simulation_test
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -87,7 +88,15 @@ func (d *desk) connect(ctx context.Context, t *testing.T, standby bool, args ...
 	if err != nil {
 		t.Skip("there is no psql")
 	}
-	args = append([]string{"dsn", "--json", "--secret-file", filepath.Join(d.cluster.Dir(), "secret")}, args...)
+	pgpass, err := d.pgctl(ctx, "dsn", "--format", "pgpass", "--secret-file", filepath.Join(d.cluster.Dir(), "secret"))
+	if err != nil || pgpass.code != 0 {
+		t.Fatalf("%v: %+v", err, pgpass)
+	}
+	file := filepath.Join(t.TempDir(), "pgpass")
+	if err := os.WriteFile(file, []byte(pgpass.out), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args = append([]string{"dsn", "--json"}, args...)
 	got, err := d.pgctl(ctx, args...)
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +107,9 @@ func (d *desk) connect(ctx context.Context, t *testing.T, standby bool, args ...
 	if err := json.Unmarshal([]byte(got.out), &dsn); err != nil {
 		t.Fatalf("%v: %+v", err, got)
 	}
-	out, err := exec.CommandContext(ctx, psql, "-XAtc", "SELECT pg_is_in_recovery()", dsn.DSN).CombinedOutput()
+	cmd := exec.CommandContext(ctx, psql, "-XAtc", "SELECT pg_is_in_recovery()", dsn.DSN)
+	cmd.Env = append(os.Environ(), "PGPASSFILE="+file)
+	out, err := cmd.CombinedOutput()
 	want := map[bool]string{false: "f\n", true: "t\n"}[standby]
 	if err != nil || string(out) != want {
 		t.Errorf("psql with the string of pgctl %v: %v: it says %q, want %q", args, err, out, want)
@@ -125,13 +136,36 @@ func tellMinority(ctx context.Context, t *testing.T, d *desk) {
 	} {
 		d.look(ctx, t, s)
 	}
-	d.act(ctx, t, step{file: "minority_switchover", args: []string{"switchover", "-y", "--timeout", "3s"}, code: 4})
+	d.act(ctx, t, step{file: "minority_switchover", args: []string{"switchover", "-y", "--timeout", "12s"}, code: 4})
 	if err := d.cluster.StartNode("n3"); err != nil {
 		t.Fatal(err)
 	}
 	d.look(ctx, t, step{file: "minority_over", args: []string{"status"}, code: 1, facts: atRest(failover.LevelDegraded, "ANY 1 (n3)")})
 	if err := d.cluster.StartNode("n2"); err != nil {
 		t.Fatal(err)
+	}
+	d.tellsOfNoLeader(ctx, t)
+}
+
+// tellsOfNoLeader waits until the history has the time in which nobody could decide: longer
+// than pgctl waited for somebody who could.
+func (d *desk) tellsOfNoLeader(ctx context.Context, t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, lookPatience)
+	defer cancel()
+	var got said
+	err := soonish(ctx, "the event", func() bool {
+		var err error
+		if got, err = d.pgctl(ctx, "history", "--json"); err != nil {
+			return false
+		}
+		return facts(func(events []failover.Event) bool {
+			i := slices.IndexFunc(events, func(e failover.Event) bool { return e.Kind == "no leader" })
+			return i >= 0 && events[i].Took >= 10*time.Second && strings.Contains(events[i].Reason, "then there: n1")
+		})([]byte(got.out)) == nil
+	})
+	if err != nil {
+		t.Fatalf("%v in %s%s", err, got.out, got.err)
 	}
 }
 
@@ -153,10 +187,10 @@ func tellSwitchover(ctx context.Context, t *testing.T, d *desk) {
 
 func tellSettings(ctx context.Context, t *testing.T, d *desk) {
 	t.Helper()
-	d.act(ctx, t, step{file: "settings_set", args: []string{"settings", "set", "work_mem=12MB", "--reason", "slow sorts"}})
+	d.act(ctx, t, step{file: "settings_set", args: []string{"settings", "set", "work_mem=12MB", "--reason", "slow sorts"}, quiet: true})
 	d.look(ctx, t, step{file: "settings_show", args: []string{"settings"}, facts: facts(func(s client.ClusterSettings) bool { return s.Postgres["work_mem"] == "12MB" })})
 	d.act(ctx, t, step{file: "settings_owned", args: []string{"settings", "set", "synchronous_commit=off"}, code: 4})
-	d.act(ctx, t, step{file: "settings_back", args: []string{"settings", "set", "work_mem="}})
+	d.act(ctx, t, step{file: "settings_back", args: []string{"settings", "set", "work_mem="}, quiet: true})
 }
 
 // tellPause kills the primary's PostgreSQL while nobody may take over.
