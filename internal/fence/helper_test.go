@@ -224,7 +224,7 @@ func TestRun_killsAPostgresThatHangs(t *testing.T) {
 		t.Errorf("the helper ended though its xpd may speak again: %v", err)
 	default:
 	}
-	c.Stop(0)                      // buries the postmaster
+	c.Stop(0)                     // buries the postmaster
 	h.say(fence.Beat{Data: data}) // before it would close the next one, too
 	if err := h.beats.Close(); err != nil {
 		t.Fatal(err)

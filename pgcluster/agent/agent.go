@@ -48,6 +48,7 @@ type Agent struct {
 	generation uint64             // grows when observations that are under way become void
 	report     pgcluster.Report
 	probed     time.Time     // when the server last answered; before that, when it came
+	tried      time.Time     // when probe last asked it
 	changed    chan struct{} // closed when report.Seq grows
 
 	// Of the reconcile loop alone.

@@ -54,10 +54,14 @@ func (a *Agent) probe(ctx context.Context) {
 			conn = nil
 		}
 		interval = probeInterval
-		if s == nil || s.foreign {
+		// One that is to end answers nobody, and each try costs it a process.
+		if s == nil || s.foreign || s.asked.Load() {
 			continue
 		}
 		of = s
+		a.mu.Lock()
+		a.tried = time.Now()
+		a.mu.Unlock()
 		var err error
 		if conn, err = a.probeOnce(ctx, conn); err != nil && ctx.Err() == nil {
 			interval = a.probeFailed(s, err)

@@ -39,7 +39,7 @@ func (a *Agent) Changed(ctx context.Context, after uint64) pgcluster.Report {
 	for {
 		a.mu.Lock()
 		r, changed := a.snapshot(), a.changed
-		if time.Since(a.probed) >= askedInterval {
+		if time.Since(a.tried) >= askedInterval {
 			a.probeNow()
 		}
 		a.mu.Unlock()

@@ -29,7 +29,9 @@ func takeBackAStop(t *testing.T) bool {
 	exec(t, slow, "INSERT INTO t VALUES (1)") // keeps the stop waiting
 
 	n1.submit(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(1, 20)})
-	r := n1.await("drain", func(r pgcluster.Report) bool { return r.Order.Step == "letting transactions end" || r.Order.Done && r.Down() })
+	r := n1.await("drain", func(r pgcluster.Report) bool {
+		return r.Order.Step == "letting transactions end" || r.Order.Done && r.Down()
+	})
 	if r.Down() {
 		return false
 	}
