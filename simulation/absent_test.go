@@ -44,7 +44,7 @@ func awaitBack(ctx context.Context, s *simulation.Session, id pgcluster.NodeID) 
 // down returns an error unless PostgreSQL on id is down, now and for a second.
 func down(ctx context.Context, s *simulation.Session, id pgcluster.NodeID) error {
 	asked := func() error {
-		st, err := s.Cluster.Status(ctx, id)
+		st, err := statusOf(ctx, s, id)
 		if err != nil {
 			return err
 		}
@@ -175,7 +175,7 @@ func fencePrimary(ctx context.Context, s *simulation.Session, primary pgcluster.
 		if err != nil {
 			return err
 		}
-		now, err := s.Cluster.Status(ctx, primary)
+		now, err := statusOf(ctx, s, primary)
 		if err != nil || now.Epoch != before || now.Op != nil || now.Level != failover.LevelNoWrites {
 			return errors.Join(fmt.Errorf("after the fence: epoch %d, was %d; level %s, operation %+v", now.Epoch, before, now.Level, now.Op), err)
 		}

@@ -19,12 +19,12 @@ import (
 )
 
 const (
-	startPatience = 60 * time.Second
-	faultPatience = 90 * time.Second
-	stopPatience  = 30 * time.Second
+	startPatience = 2 * time.Minute
+	faultPatience = 3 * time.Minute
+	stopPatience  = time.Minute
 	hung          = 12 * time.Second // far above every pause here, below the deadlines of a node and of a shopper
-	testRate      = 150
-	warm          = 20 // acknowledgements of each kind before a fault
+	testRate      = 50               // requests that come too fast for a machine pile up until they fail
+	warm          = 10               // acknowledgements of each kind before a fault
 )
 
 // bed is a cluster for tests of faults. The shared one serves one test after the

@@ -39,7 +39,7 @@ func TestF35_SyncNamesEmptied(t *testing.T) { //nolint:paralleltest // they shar
 // emptySyncNames takes the rule of synchronous commits away, as somebody in a hurry
 // would, and waits until it is back in force.
 func emptySyncNames(ctx context.Context, s *simulation.Session) error {
-	const bound = 5 * time.Second
+	const bound = 30 * time.Second
 	primary, err := s.Cluster.Primary(ctx)
 	if err != nil {
 		return err

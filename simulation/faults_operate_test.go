@@ -151,7 +151,7 @@ func dieWhilePaused(ctx context.Context, s *simulation.Session, pause time.Durat
 		if err := s.Hold(ctx, watched); err != nil {
 			return err
 		}
-		now, err := s.Cluster.Status(ctx, primary)
+		now, err := statusOf(ctx, s, primary)
 		if err != nil || now.Epoch != st.Epoch || now.Op != nil {
 			return errors.Join(fmt.Errorf("something began during the pause: epoch %d, operation %+v", now.Epoch, now.Op), err)
 		}

@@ -27,8 +27,8 @@ import (
 var update = flag.Bool("update", false, "write what pgctl says in testdata/pgctl")
 
 const (
-	lookPatience = 30 * time.Second // until pgctl says what it should of a cluster that gets there
-	nodePatience = 90 * time.Second // for a node to be added, where much else runs
+	lookPatience = 90 * time.Second // until pgctl says what it should of a cluster that gets there
+	nodePatience = 3 * time.Minute  // for a node to be added, where much else runs
 )
 
 // TestPgctl is one night of a DBA: the real pgctl, a real cluster that breaks, and every

@@ -204,6 +204,16 @@ func askLeader(ctx context.Context, s *simulation.Session, id pgcluster.NodeID) 
 	return st.Leader, err
 }
 
+// statusOf returns how a node sees the cluster, as soon as it says so.
+func statusOf(ctx context.Context, s *simulation.Session, id pgcluster.NodeID) (st failover.Status, err error) {
+	err = soonish(ctx, string(id)+" to answer", func() bool {
+		var failed error
+		st, failed = s.Cluster.Status(ctx, id)
+		return failed == nil
+	})
+	return st, err
+}
+
 // soonish calls check every 20 ms until it returns true.
 func soonish(ctx context.Context, what string, check func() bool) error {
 	tick := time.NewTicker(20 * time.Millisecond)

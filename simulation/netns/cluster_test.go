@@ -20,11 +20,11 @@ import (
 )
 
 const (
-	startPatience = 60 * time.Second
-	faultPatience = 90 * time.Second
-	stopPatience  = 30 * time.Second
-	testRate      = 100
-	warm          = 20 // acknowledgements of each kind before a fault
+	startPatience = 2 * time.Minute
+	faultPatience = 3 * time.Minute
+	stopPatience  = time.Minute
+	testRate      = 50
+	warm          = 10 // acknowledgements of each kind before a fault
 	dataNodes     = 3
 )
 
