@@ -163,14 +163,19 @@ func showCertificates(ctx context.Context, t *testing.T, cluster *localcluster.C
 				t.Errorf("%s without the nodes' token: status %d %s, want 401", tt.name, got.status, got.body)
 			}
 		}
-		if err := knockAtRaft(ctx, m, tt.conf); (err == nil) != tt.raft {
+		if err := knockAtRaft(ctx, m, tt.conf, tt.raft); (err == nil) != tt.raft {
 			t.Errorf("%s, to Raft: %v, want it let in: %v", tt.name, err, tt.raft)
 		}
 	}
 }
 
-// knockAtRaft returns nil if the Raft port of m waits for a request after the handshake.
-func knockAtRaft(ctx context.Context, m pgcluster.Member, conf *tls.Config) error {
+// knockAtRaft returns nil if the Raft port of m waits for a request after the handshake:
+// for long where it should not.
+func knockAtRaft(ctx context.Context, m pgcluster.Member, conf *tls.Config, should bool) error {
+	wait := hung
+	if should {
+		wait = time.Second
+	}
 	conf = conf.Clone()
 	conf.ServerName = m.Host
 	d := tls.Dialer{NetDialer: &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(addrPeer)}}, Config: conf}
@@ -180,7 +185,7 @@ func knockAtRaft(ctx context.Context, m pgcluster.Member, conf *tls.Config) erro
 	}
 	defer c.Close()
 	// The client learns of a refusal only with what it reads.
-	if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(wait)); err != nil {
 		return err
 	}
 	n, err := c.Read(make([]byte, 1))
@@ -344,7 +349,7 @@ func TestStranger_wasAMember(t *testing.T) { //nolint:paralleltest // one cluste
 		if got := v.must(ctx, http.MethodGet, "/v1/node/report", nodeToken(t, cluster), nil, nil); got.status != http.StatusForbidden {
 			t.Errorf("%s at %s, removed: status %d %s, want 403", id, m.ID, got.status, got.body)
 		}
-		if err := knockAtRaft(ctx, m, conf); err == nil {
+		if err := knockAtRaft(ctx, m, conf, false); err == nil {
 			t.Errorf("%s is let in at the Raft port of %s though it was removed", id, m.ID)
 		}
 		add := fmt.Sprintf(`{"member":"%s"}`, gone)
