@@ -503,11 +503,3 @@ func TestStep_raisesOnNobodyWhoLeaves(t *testing.T) {
 		t.Errorf("it goes on with %s", next.Sync.Pending)
 	}
 }
-
-func TestRestart_notOfAFencedPrimary(t *testing.T) {
-	t.Parallel()
-	s := steadyWith(away("n1", failover.Absence{Kind: failover.AbsenceFence}))
-	if _, err := failover.Restart(s, see(primary(), standby("n2"), standby("n3")), policy, "", ""); !isRefused(err) {
-		t.Errorf("Restart() = %v, want it refused", err)
-	}
-}

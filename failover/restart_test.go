@@ -340,3 +340,11 @@ func TestStep_restartRepoints(t *testing.T) {
 	}
 	t.Errorf("orders %+v, want n3 to follow n2", orders)
 }
+
+func TestRestart_notOfAFencedPrimary(t *testing.T) {
+	t.Parallel()
+	s := steadyWith(away("n1", failover.Absence{Kind: failover.AbsenceFence}))
+	if _, err := failover.Restart(s, see(primary(), standby("n2"), standby("n3")), policy, "", ""); !isRefused(err) {
+		t.Errorf("Restart() = %v, want it refused", err)
+	}
+}

@@ -40,7 +40,8 @@ func TestExplain(t *testing.T) {
 			state: steady(), view: see(primary(), standby("n2", cut), standby("n3", cut)),
 			want: summary{
 				failover.LevelNoWrites, "blocked: n1 may have died: by what they say themselves, nothing streams from it to n2, n3",
-				map[pgcluster.NodeID]string{"n1": "open", "n2": "cut off", "n3": "cut off"}, nil,
+				map[pgcluster.NodeID]string{"n1": "open", "n2": "cut off", "n3": "cut off"},
+				nil,
 			},
 		},
 		{

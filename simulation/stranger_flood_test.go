@@ -205,7 +205,7 @@ const unreadProbes = 300
 
 // neverRead opens connections that ask for what everybody may read and read none of it,
 // more than there are places, from several addresses, and sees that others are served.
-func neverRead(ctx context.Context, t *testing.T, cluster *localcluster.Cluster, health string) {
+func neverRead(ctx context.Context, t *testing.T, health string) {
 	t.Helper()
 	var conns []net.Conn
 	defer func() {

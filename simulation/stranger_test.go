@@ -54,7 +54,10 @@ func TestStranger(t *testing.T) {
 		{"headers of nodes", forgeHeaders},
 		{"large bodies", sendMuch},
 		{"slow clients", sendSlowly},
-		{"who never reads", func(ctx context.Context, t *testing.T, c *localcluster.Cluster) { neverRead(ctx, t, c, health) }},
+		{"who never reads", func(ctx context.Context, t *testing.T, _ *localcluster.Cluster) {
+			t.Helper()
+			neverRead(ctx, t, health)
+		}},
 		{"a crowd at the Raft port", crowdRaft},
 		{"certificates", showCertificates},
 		{"without TLS", speakPlainly},

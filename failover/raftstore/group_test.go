@@ -1,7 +1,6 @@
 package raftstore_test
 
 import (
-	"context"
 	"log/slog"
 	"slices"
 	"testing"
@@ -38,7 +37,7 @@ func (g *group) change(step failover.GroupStep, s failover.Server) {
 // wantVoters waits until node n knows of these voters and no others.
 func (g *group) wantVoters(n *node, want ...pgcluster.NodeID) {
 	g.t.Helper()
-	eventually(g.t, "group of the voters wanted", func(context.Context) bool {
+	eventually(g.t, "group of the voters wanted", func() bool {
 		var got []pgcluster.NodeID
 		for _, s := range n.Servers() {
 			if s.Voter {
@@ -65,9 +64,9 @@ func TestStore_groupGrowsAndShrinks(t *testing.T) {
 	g.wantVoters(g.nodes["n4"], "n1", "n2", "n3", "n4")
 
 	for _, id := range []pgcluster.NodeID{"n1", "n2"} {
-		eventually(t, "another leader", func(ctx context.Context) bool {
+		eventually(t, "another leader", func() bool {
 			l := g.leader()
-			return g.id(l) != id || l.TransferLeadership(ctx, "n4") == nil
+			return g.id(l) != id || l.TransferLeadership(t.Context(), "n4") == nil
 		})
 		g.change(failover.GroupRemove, failover.Server{ID: id})
 		g.stop(id)

@@ -97,9 +97,9 @@ func (g *group) stop(id pgcluster.NodeID) {
 func (g *group) leader() *node {
 	g.t.Helper()
 	var found *node
-	eventually(g.t, "a leader", func(ctx context.Context) bool {
+	eventually(g.t, "a leader", func() bool {
 		for _, n := range g.nodes {
-			if _, err := n.Barrier(ctx); err == nil {
+			if _, err := n.Barrier(g.t.Context()); err == nil {
 				found = n
 				return true
 			}
@@ -124,13 +124,13 @@ const eventualPatience = time.Minute
 
 // eventually polls until ok or fails the test; it is for conditions that no
 // event announces.
-func eventually(t *testing.T, what string, ok func(context.Context) bool) {
+func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), eventualPatience)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for !ok(ctx) {
+	for !ok() {
 		select {
 		case <-ctx.Done():
 			t.Fatalf("no %s in time", what)
@@ -151,7 +151,7 @@ func state(ops uint64) failover.State {
 // which a machine that does much else may bring about, the next one does it again.
 func (g *group) onLeader(f func(l *node) error) {
 	g.t.Helper()
-	eventually(g.t, "leader that stays one", func(context.Context) bool {
+	eventually(g.t, "leader that stays one", func() bool {
 		err := f(g.leader())
 		if errors.Is(err, failover.ErrNotLeader) || errors.Is(err, failover.ErrUncertain) {
 			return false
@@ -364,7 +364,7 @@ func TestStore_handsLeadershipOver(t *testing.T) {
 func TestStore_leaderWithoutMajority(t *testing.T) {
 	t.Parallel()
 	g := startGroup(t)
-	eventually(t, "leader that notices by a Save", func(context.Context) bool {
+	eventually(t, "leader that notices by a Save", func() bool {
 		index := g.save(state(1))
 		l := g.leader()
 		for _, m := range g.members {

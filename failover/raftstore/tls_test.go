@@ -2,7 +2,6 @@ package raftstore_test
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -146,10 +145,10 @@ func TestTLS_foreignNodeStaysOut(t *testing.T) {
 	makeCerts(t, foreign, false)
 	s := startSecured(t, dir, map[pgcluster.NodeID]string{"n3": foreign}, "")
 	index := s.save(state(1))
-	eventually(t, "refusal by a node", func(context.Context) bool {
+	eventually(t, "refusal by a node", func() bool {
 		return s.logs["n1"].contain("refused") || s.logs["n2"].contain("refused")
 	})
-	eventually(t, "refusal by the foreign node", func(context.Context) bool { return s.logs["n3"].contain("refused") })
+	eventually(t, "refusal by the foreign node", func() bool { return s.logs["n3"].contain("refused") })
 	if _, at := s.nodes["n3"].State(); at != 0 {
 		t.Errorf("the foreign node has applied index %d", at)
 	}

@@ -92,7 +92,7 @@ func TestAgent_clonesOnlyWhatItMay(t *testing.T) { //nolint:tparallel // the ste
 			t.Errorf("Submit: %v, want ErrWrongSystem", err)
 		}
 	})
-	t.Run("a repeated order changes nothing", func(t *testing.T) { //nolint:paralleltest // a step
+	t.Run("a repeated order changes nothing", func(*testing.T) { //nolint:paralleltest // a step
 		follow.Stamp = stamp(1, 6)
 		n2.do(follow)
 		n2.await("no news of it", func(before pgcluster.Report) bool { // again if there was news of something else
