@@ -2,13 +2,13 @@ package httpapi
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
+	"net/http/httptrace"
 	"regexp"
 	"slices"
+	"sync/atomic"
 
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/internal/access"
@@ -132,10 +132,14 @@ func (s *server) forward(w http.ResponseWriter, r *http.Request, leader pgcluste
 		req.Header.Add(forwardedHeader, by)
 	}
 	req.Header.Add(forwardedHeader, string(s.Self))
+	var connected atomic.Bool // with TLS: to the leader, and to nobody else
+	req = req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	}))
 	resp, err := s.leaderHTTP.Do(req) //nolint:gosec // likewise
 	if err != nil {
 		s.Logger.WarnContext(r.Context(), "leader not reached", "leader", leader, "error", err)
-		if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
+		if !connected.Load() {
 			return kindNoLeader.problem(fmt.Sprintf("%s leads but cannot be reached; nothing was done", leader))
 		}
 		return fmt.Errorf("forward to %s: %w", leader, failover.ErrUncertain)

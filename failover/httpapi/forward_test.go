@@ -22,7 +22,7 @@ import (
 )
 
 // TestForward_toTheLeaderOnly has another node of the cluster answer at the address of
-// the leader: it must not be sent the tokens.
+// the leader: it must not be sent the tokens, and who asks is told that nothing was done.
 func TestForward_toTheLeaderOnly(t *testing.T) {
 	t.Parallel()
 	o := certs.Order{Dir: t.TempDir(), Cluster: "test", CALife: 48 * time.Hour, NodeLife: 24 * time.Hour}
@@ -46,7 +46,10 @@ func TestForward_toTheLeaderOnly(t *testing.T) {
 	defer other.Close()
 
 	member := pgcluster.Member{ID: "n2", Host: "127.0.0.1", HTTPPort: other.Listener.Addr().(*net.TCPAddr).Port}
-	for leader, want := range map[pgcluster.NodeID]int64{"n2": 0, "n3": 1} {
+	for leader, want := range map[pgcluster.NodeID]struct {
+		asked  int64
+		status int
+	}{"n2": {0, http.StatusServiceUnavailable}, "n3": {1, http.StatusOK}} {
 		member.ID = leader
 		st := failover.State{Members: []pgcluster.Member{member}}
 		logger := slog.New(slog.DiscardHandler)
@@ -59,9 +62,13 @@ func TestForward_toTheLeaderOnly(t *testing.T) {
 		asked.Store(0)
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/cluster/switchover", strings.NewReader(`{}`))
 		r.Header.Set("Content-Type", "application/json")
-		s.handle(changes(s, s.switchover))(httptest.NewRecorder(), r)
-		if got := asked.Load(); got != want {
-			t.Errorf("%s leads, and n3 answers at its address: it was sent %d requests, want %d", leader, got, want)
+		w := httptest.NewRecorder()
+		s.handle(changes(s, s.switchover))(w, r)
+		if got := asked.Load(); got != want.asked {
+			t.Errorf("%s leads, and n3 answers at its address: it was sent %d requests, want %d", leader, got, want.asked)
+		}
+		if w.Code != want.status || want.asked == 0 && !strings.Contains(w.Body.String(), "nothing was done") {
+			t.Errorf("%s leads: the client is told %d %s, want %d", leader, w.Code, w.Body, want.status)
 		}
 	}
 }
