@@ -54,12 +54,18 @@ func TestAgent_appliesClusterSettings(t *testing.T) {
 	// A value that no server takes, and a name that it does not know, leave the rest alone.
 	r = n.configured(3, members, map[string]string{
 		"work_mem": "10MB", "shared_buffers": "garbage", "no_such_setting": "1", "fsync": "off",
+		"log_statement":         "dll",
 		"max_replication_slots": "4", // a promotion could not make its slots
 	})
 	for _, name := range []string{"shared_buffers", "no_such_setting", "fsync", "max_replication_slots"} {
 		if !refusal(r, name) {
 			t.Errorf("%s is not reported: %q", name, r.Refused)
 		}
+	}
+	// All nodes say the same, word for word, so that it can be told once for all of them.
+	reason := `log_statement=dll: invalid value for parameter "log_statement": "dll"; HINT:  Available values: none, ddl, mod, all.`
+	if !slices.Contains(r.Refused, reason) {
+		t.Errorf("no %s in %q", reason, r.Refused)
 	}
 	n.awaitShow("work_mem", "10MB")
 	n.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 1)})

@@ -226,7 +226,8 @@ func (a *Agent) tryOut(ctx context.Context, all ...setting) (string, error) {
 	if len(all) == 0 {
 		return "", nil
 	}
-	args := []string{"-C", "port", "-D", a.p.pg, "--config-file=/dev/null"}
+	// Without the time and the process in front of each line, all nodes say the same.
+	args := []string{"-C", "port", "-D", a.p.pg, "--config-file=/dev/null", "-c", "log_line_prefix="}
 	for _, s := range all {
 		args = append(args, "-c", s.name+"="+s.value)
 	}
