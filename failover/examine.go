@@ -129,6 +129,11 @@ func (x *examination) add(c Code, sev Severity, id pgcluster.NodeID, problem, do
 	x.found = append(x.found, Finding{Code: c, Severity: sev, Node: id, Problem: problem, Do: do})
 }
 
+func (x *examination) member(id pgcluster.NodeID) bool {
+	_, ok := x.s.Member(id)
+	return ok
+}
+
 // group looks at who votes, and who leads.
 func (x *examination) group(g Group) {
 	if !g.Confirmed {
@@ -160,6 +165,9 @@ func (x *examination) group(g Group) {
 		do = "start xpd on " + strings.ReplaceAll(list(gone), ", ", " or ") + "; if they are lost for good, xpd recover makes a new group of what is left"
 		x.add(CodeFewVoters, SeverityCritical, "", fmt.Sprintf("%d of %d votes are there, and a majority needs %d", there, voters, majority), do)
 	case there == majority:
+		if !slices.ContainsFunc(gone, x.member) && len(gone) > 0 {
+			do = "wait: " + list(gone) + " was removed, and Raft lets it go by itself"
+		}
 		x.add(CodeFewVoters, SeverityWarning, "", fmt.Sprintf("only as many votes are there as a majority needs: %d of %d", there, voters), do)
 	}
 	if g.Leader != "" && g.Leader == x.s.Primary.Node && voters > 1 {

@@ -139,6 +139,18 @@ func TestExamine(t *testing.T) {
 	}
 }
 
+// Nobody is told to start a node again that was removed a moment ago.
+func TestExamine_removed(t *testing.T) {
+	t.Parallel()
+	g := threeVote()
+	g.Servers = append(g.Servers, failover.Server{ID: "n4", Voter: true})
+	v := see(primary(well), standby("n2", well), standby("n3", well))
+	got := failover.Examine(steady(), v, failover.DefaultPolicy(), g)
+	if len(got) != 1 || got[0].Code != failover.CodeFewVoters || !strings.HasPrefix(got[0].Do, "wait: n4 was removed") {
+		t.Errorf("found %+v, want that n4 votes yet, and to wait", got)
+	}
+}
+
 // A witness has no disk, no lease and no PostgreSQL to be found fault with.
 func TestExamine_witness(t *testing.T) {
 	t.Parallel()
