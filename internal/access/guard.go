@@ -148,7 +148,7 @@ func (g *Guard) judge(r *http.Request, from netip.Addr, roles []Role) (Principal
 		}
 		if !g.called(r.Host) {
 			return Principal{}, forbidden("without tokens this node is asked by its address, as localhost, or by a host name of the cluster's members, not as " +
-				strconv.Quote(r.Host[:min(len(r.Host), 100)]) + ": use one of those, or start xpd with --tokens")
+				strconv.Quote(r.Host[:min(len(r.Host), 100)]) + ": use one of those, or start xpd with --tokens, or with --host-name if that name is the cluster's")
 		}
 		return Principal{}, nil
 	}

@@ -311,7 +311,7 @@ func TestGuard_rebinding(t *testing.T) {
 		r.Host, r.RemoteAddr = host, "127.0.0.1:5"
 		w := httptest.NewRecorder()
 		d.handler.ServeHTTP(w, r)
-		if w.Code != want || want == 403 && !strings.Contains(w.Body.String(), "--tokens") {
+		if w.Code != want || want == 403 && (!strings.Contains(w.Body.String(), "--tokens") || !strings.Contains(w.Body.String(), "--host-name")) {
 			t.Errorf("Host %q: status %d %s, want %d and what to do", host, w.Code, w.Body, want)
 		}
 	}

@@ -35,6 +35,9 @@ type Options struct {
 	TLSDir      string // folder of this node's certificate; "": nothing is encrypted
 	TokenFile   string // tokens of services and people; "": nobody is asked for one
 	Unprotected bool   // allow addresses other than loopback without both
+	// HostNames are the cluster's beside those of its members, such as a balancer's: without
+	// tokens no other is answered.
+	HostNames []string
 	// HealthListen is an address for load balancers and Prometheus alone, who are asked
 	// for no token; "": there is none.
 	HealthListen string

@@ -54,6 +54,9 @@ type protection struct {
 
 // protect reads who this node is and who may come in.
 func (d *daemon) protect(ctx context.Context) (err error) {
+	if err := d.checkHostNames(); err != nil {
+		return err
+	}
 	if missing := d.unprotected(); len(missing) > 0 && !loopback(d.self.Host) {
 		d.Logger.WarnContext(ctx, "this node is unprotected: whoever reaches it can change experiments and the cluster",
 			"address", d.self.Host, "missing", strings.Join(missing, ", "))
@@ -85,7 +88,18 @@ func (o Options) hosts() []string {
 	for _, m := range o.Members {
 		hosts = append(hosts, m.Host)
 	}
-	return hosts
+	return append(hosts, o.HostNames...)
+}
+
+// checkHostNames refuses names that no request could be found to be for, and none at all,
+// which would be any request that leaves it out.
+func (o Options) checkHostNames() error {
+	for _, name := range o.HostNames {
+		if name == "" || strings.ContainsAny(name, ":/ ") || strings.HasSuffix(name, ".") {
+			return fmt.Errorf("--host-name %q: want a name alone, such as lb.example, without scheme and port", name)
+		}
+	}
+	return nil
 }
 
 // openCerts reads the TLS folder and checks what the other nodes will check.

@@ -7,12 +7,31 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/xpd-platform/xpd/internal/certs"
+	"github.com/xpd-platform/xpd/pgcluster"
 )
+
+func TestOptions_hostNames(t *testing.T) {
+	t.Parallel()
+	o := Options{Members: []pgcluster.Member{{ID: "n1", Host: "db1.example"}}, HostNames: []string{"lb.example", "pool"}}
+	if got, want := o.hosts(), []string{"db1.example", "lb.example", "pool"}; !slices.Equal(got, want) {
+		t.Errorf("hosts() = %q, want %q", got, want)
+	}
+	if err := o.checkHostNames(); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"", "lb.example:8300", "http://lb.example", "lb.example."} {
+		o.HostNames = []string{"lb.example", name}
+		if err := o.checkHostNames(); err == nil || !strings.Contains(err.Error(), "--host-name") {
+			t.Errorf("%q is let pass: %v", name, err)
+		}
+	}
+}
 
 func TestReload(t *testing.T) {
 	t.Parallel()
