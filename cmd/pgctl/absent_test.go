@@ -76,7 +76,7 @@ func TestAbsences(t *testing.T) {
 			args: []string{"maintenance", "n3", "--for", "2h", "-y"}, code: exitFailed,
 			change: func(n *node) { n.change("n1", func(r *pgcluster.Report) { r.Senders = r.Senders[1:] }) },
 		},
-		"maintenance_stays": {args: []string{"maintenance", "n3", "--for", "2h", "-y", "--timeout", "200ms"}, code: exitFailed},
+		"maintenance_stays": {args: []string{"maintenance", "n3", "--for", "2h", "-y", "--timeout", "3s"}, code: exitFailed},
 		"maintenance_end": {args: []string{"maintenance", "n3", "--end"}, change: func(n *node) {
 			left("n3", failover.AbsenceMaintenance)(n)
 			n.read = without
@@ -101,7 +101,7 @@ func TestAbsences(t *testing.T) {
 		"fence_primary_declined":  {args: []string{"fence", "n1"}, in: "y\n", code: exitFailed},
 		"fence_status":            {args: []string{"status"}, change: fenced, code: exitNoWrites},
 		"fence_why":               {args: []string{"why"}, change: fenced, code: exitNoWrites},
-		"unfence":                 {args: []string{"unfence", "n3"}, change: func(n *node) { left("n3", failover.AbsenceFence)(n); n.read = without }},
+		"unfence":                 {args: []string{"unfence", "n3", "-y"}, change: func(n *node) { left("n3", failover.AbsenceFence)(n); n.read = without }},
 		"unfence_what":            {args: []string{"unfence", "n3"}, code: exitFailed},
 		"reclone_dry_run":         {args: []string{"reclone", "n3", "--dry-run"}, change: sized},
 		"reclone_dry_run_discard": {args: []string{"reclone", "n3", "--dry-run", "--discard"}, change: sized},

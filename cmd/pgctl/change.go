@@ -20,6 +20,12 @@ type because struct {
 	Reason string `help:"Kept in the history."`
 }
 
+// unasked is for changes that take nothing from anybody, and so ask nothing: scripts give
+// -y to every change.
+type unasked struct {
+	Yes bool `short:"y" hidden:"" help:"Nothing is asked."`
+}
+
 // operator is who is at the keyboard, for the history: under sudo the one who called
 // it.
 func operator() string {

@@ -45,10 +45,12 @@ func taking(restart string) func(*node) {
 	}
 }
 
-// refusing is taking where PostgreSQL on n2 does not take what is set.
+// refusing is taking where PostgreSQL on n1 and n2 does not take what is set.
 func refusing(n *node) {
 	taking("")(n)
-	n.change("n2", func(r *pgcluster.Report) { r.Refused = []string{"log_statement=dll: invalid value for parameter"} })
+	for _, id := range []pgcluster.NodeID{"n1", "n2"} {
+		n.change(id, func(r *pgcluster.Report) { r.Refused = []string{"log_statement=dll: invalid value for parameter"} })
+	}
 }
 
 func TestChanges(t *testing.T) {
@@ -61,27 +63,27 @@ func TestChanges(t *testing.T) {
 		code   int
 	}{
 		"node_add":                 {args: []string{"node", "add", n4 + "/zone=b", "--no-wait", "--reason", "more room"}},
-		"node_add_witness":         {args: []string{"node", "add", n4 + "/witness"}},
+		"node_add_witness":         {args: []string{"node", "add", n4 + "/witness", "-y"}},
 		"node_add_taken":           {args: []string{"node", "add", "n3=127.0.0.7:1:2:3"}, code: exitFailed},
 		"node_add_syntax":          {args: []string{"node", "add", "n4"}, code: exitFailed},
-		"node_add_never_there":     {args: []string{"node", "add", n4, "--timeout", "200ms"}, code: exitFailed},
+		"node_add_never_there":     {args: []string{"node", "add", n4, "--timeout", "3s"}, code: exitFailed},
 		"node_remove":              {args: []string{"node", "remove", "n3"}, in: "y\n", change: func(n *node) { n.read = dropLeaving }},
 		"node_remove_no_wait":      {args: []string{"node", "remove", "n3", "-y", "--no-wait"}},
 		"node_remove_declined":     {args: []string{"node", "remove", "n3"}, in: "\n", code: exitFailed},
 		"node_remove_primary":      {args: []string{"node", "remove", "n1", "-y"}, code: exitFailed},
-		"node_remove_stays":        {args: []string{"node", "remove", "n3", "-y", "--timeout", "200ms"}, code: exitFailed},
+		"node_remove_stays":        {args: []string{"node", "remove", "n3", "-y", "--timeout", "3s"}, code: exitFailed},
 		"node_replace_primary":     {args: []string{"node", "replace", "n1", n4, "-y"}, code: exitFailed},
 		"node_replace_unknown":     {args: []string{"node", "replace", "n9", n4, "-y"}, code: exitFailed},
 		"node_replace_one_witness": {args: []string{"node", "replace", "n3", n4 + "/witness", "-y"}, code: exitFailed},
 		"node_replace_declined":    {args: []string{"node", "replace", "n3", n4}, in: "no\n", code: exitFailed},
 		"node_set":                 {args: []string{"node", "set", "n3", "zone=b", "priority=2", "nofailover"}},
-		"node_set_back":            {args: []string{"node", "set", "n3", "zone=", "nosync=false"}},
+		"node_set_back":            {args: []string{"node", "set", "n3", "zone=", "nosync=false", "--yes"}},
 		"node_set_bad":             {args: []string{"node", "set", "n3", "colour=red"}, code: exitFailed},
 		"settings":                 {args: []string{"settings"}},
 		"settings_set":             {args: []string{"settings", "set", "--k", "1", "work_mem=64MB", "log_statement=ddl"}, change: taking("log_statement")},
 		"settings_set_no_wait":     {args: []string{"settings", "set", "work_mem=64MB", "--no-wait"}},
 		"settings_set_refused":     {args: []string{"settings", "set", "log_statement=dll"}, change: refusing, code: exitFailed},
-		"settings_set_never":       {args: []string{"settings", "set", "work_mem=64MB", "--timeout", "200ms"}, code: exitFailed},
+		"settings_set_never":       {args: []string{"settings", "set", "work_mem=64MB", "--timeout", "3s"}, code: exitFailed},
 		"settings_set_fewer":       {args: []string{"settings", "set", "--k", "1"}, in: "n\n", change: func(n *node) { n.state.Settings.K = 2 }, code: exitFailed},
 		"settings_set_back":        {args: []string{"settings", "set", "work_mem="}, change: func(n *node) { taking("")(n); n.state.Settings.Postgres = map[string]string{"work_mem": "64MB"} }},
 		"settings_set_available":   {args: []string{"settings", "set", "--mode", "available"}, in: "yes\n"},
@@ -92,7 +94,7 @@ func TestChanges(t *testing.T) {
 		"pause":                    {args: []string{"pause", "--for", "30m", "--reason", "kernel update"}, in: "y\n"},
 		"pause_declined":           {args: []string{"pause"}, in: "n\n", code: exitFailed},
 		"pause_too_short":          {args: []string{"pause", "--for", "10ms", "-y"}, code: exitFailed},
-		"resume": {args: []string{"resume"}, change: func(n *node) {
+		"resume": {args: []string{"resume", "-y"}, change: func(n *node) {
 			n.state.Paused = &failover.Pause{Until: wall.Add(1), Reason: "test"}
 		}},
 		"restart_declined":        {args: []string{"restart", "n2"}, in: "n\n", code: exitFailed},

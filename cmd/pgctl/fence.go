@@ -78,6 +78,7 @@ func (c *fenceCmd) confirm(ctx context.Context, env *env, primary bool) error {
 type unfenceCmd struct {
 	Node   string `arg:"" help:"Name of the node."`
 	NoWait bool   `help:"Do not wait until it is back in its place."`
+	unasked
 	because
 }
 

@@ -119,11 +119,7 @@ func historyTable(events []failover.Event) string {
 			day = today
 			rows = append(rows, []string{day})
 		}
-		took := ""
-		if e.Took > 0 {
-			took = shortly(e.Took)
-		}
-		rows = append(rows, []string{at.Format("15:04:05Z"), strconv.FormatUint(e.Epoch, 10), e.Kind, moved(e), took, e.Reason})
+		rows = append(rows, []string{at.Format("15:04:05Z"), strconv.FormatUint(e.Epoch, 10), e.Kind, moved(e), tookText(e), e.Reason})
 	}
 	table(&b, rows, narrow{5, 30, cut}, narrow{3, 14, shorten}, narrow{2, 12, cut}, narrow{5, 8, cut})
 	b.WriteString("pgctl history EPOCH tells all about an epoch\n")

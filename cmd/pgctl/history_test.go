@@ -55,6 +55,10 @@ func eventful() []failover.Event {
 			},
 			Reason: "6144 bytes of WAL from 4:16/B374C048 to 16/B374D848 that the cluster never had are kept in /var/lib/xpd/pg/diverged/4-16_B374C048-1795296723",
 		},
+		{
+			At: at(115_000), Epoch: 5, Kind: "no leader", Took: 14 * time.Second,
+			Reason: "no Raft leader for 14s, until 2026-11-21T03:16:07Z: nothing could be decided, and no failover could begin; then there: n1, n3",
+		},
 		{ // in place
 			At: at(120_265), Epoch: 6, Kind: "failover", Node: "n3", From: "n3", Reason: "PostgreSQL on n3 stopped", Took: 265 * time.Millisecond,
 			Steps: []failover.PhaseTime{step("recruit", 6, 120_000), step("promote", 6, 120_040), step("open", 6, 120_265)},
@@ -83,7 +87,7 @@ func TestHistory(t *testing.T) {
 	}{
 		"all":       {events: eventful()},
 		"latest":    {args: []string{"-n", "2"}, events: eventful()},
-		"long":      {args: []string{"-l", "-n", "7"}, events: eventful()},
+		"long":      {args: []string{"-l", "-n", "8"}, events: eventful()},
 		"empty":     {},
 		"bad_limit": {args: []string{"--limit", "201"}, code: exitFailed},
 		"since":     {args: []string{"--since", "2026-11-21T03:16:00Z", "-n", "2"}, events: eventful()},

@@ -84,13 +84,20 @@ func (n *node) routes() http.Handler {
 		Identify: func(_ context.Context, m pgcluster.Member) (pgcluster.Identity, error) {
 			return pgcluster.Identity{Node: m.ID}, nil
 		},
-		View:    func() failover.View { return n.view },
+		View:    n.seen,
 		Leader:  func() pgcluster.NodeID { return n.leader },
 		Servers: n.servers,
 		Lost:    func() map[pgcluster.NodeID]time.Duration { return n.lost },
 		Change:  n.decide,
 	}))
 	return r
+}
+
+// seen is the view of this moment; what changes it replaces its reports.
+func (n *node) seen() failover.View {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.view
 }
 
 // servers are the members: all of them vote.

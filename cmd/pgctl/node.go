@@ -20,6 +20,7 @@ type nodeCmd struct {
 type nodeAddCmd struct {
 	Node   string `arg:"" complete:"" help:"NAME=HOST[:HTTP[:RAFT[:POSTGRES]]][/TAG]…, as the node's own --cluster says. Tags: witness, zone=NAME, priority=NUMBER, nofailover, nosync."`
 	NoWait bool   `help:"Do not wait until it streams and votes."`
+	unasked
 	because
 }
 
@@ -157,6 +158,7 @@ func (c *nodeReplaceCmd) Run(ctx context.Context, env *env) error {
 type nodeSetCmd struct {
 	Node string   `arg:"" help:"Name of the node."`
 	Tags []string `arg:"" complete:"zone= priority= nofailover nofailover=false nosync nosync=false" help:"zone=NAME, zone= (none), priority=NUMBER, nofailover, nofailover=false, nosync or nosync=false."`
+	unasked
 	because
 }
 

@@ -32,6 +32,7 @@ func (c *pauseCmd) Run(ctx context.Context, env *env) error {
 const pauseEnd = "2006-01-02 15:04:05Z"
 
 type resumeCmd struct {
+	unasked
 	because
 }
 

@@ -46,8 +46,8 @@ const phaseOpen failover.Phase = "open"
 // eventHead is a line with when and what.
 func eventHead(e failover.Event) string {
 	out := fmt.Sprintf("%s  epoch %d  %s %s", e.At.UTC().Format("2006-01-02 15:04:05.000Z"), e.Epoch, e.Kind, moved(e))
-	if e.Took > 0 {
-		out = strings.TrimRight(out, " ") + ", took " + shortly(e.Took)
+	if took := tookText(e); took != "" {
+		out = strings.TrimRight(out, " ") + ", took " + took
 	}
 	if out = strings.TrimRight(out, " "); utf8.RuneCountInString(out) <= width {
 		return out + "\n"
@@ -55,6 +55,18 @@ func eventHead(e failover.Event) string {
 	var b strings.Builder
 	sentence(&b, "    ", "%s", out)
 	return b.String()
+}
+
+// tookText says how long e took. What has no phases to compare it with, and took long,
+// needs no milliseconds.
+func tookText(e failover.Event) string {
+	switch {
+	case e.Took <= 0:
+		return ""
+	case len(e.Steps) == 0 && e.Took >= 10*time.Second:
+		return fmt.Sprintf("%d s", e.Took/time.Second)
+	}
+	return shortly(e.Took)
 }
 
 // eventText is an event: when and what, why and, if it passed through phases, how

@@ -159,7 +159,7 @@ func refused(now client.ClusterSettings, change client.SettingsChange) string {
 // applied says what keeps nodes from running with the settings.
 func applied(s client.ClusterSettings) string {
 	var b strings.Builder
-	waits := map[string][]pgcluster.NodeID{}
+	waits, refuse := map[string][]pgcluster.NodeID{}, map[string][]pgcluster.NodeID{}
 	for _, n := range s.Nodes {
 		if n.Silent {
 			sentence(&b, "  ", "%s is silent, and takes the settings when it is back", n.Node)
@@ -169,12 +169,15 @@ func applied(s client.ClusterSettings) string {
 			sentence(&b, "  ", "%s has not loaded them yet", n.Node)
 		}
 		for _, r := range n.Refused {
-			sentence(&b, "  ", "%s runs without a setting that PostgreSQL refuses: %s", n.Node, r)
+			refuse[r] = append(refuse[r], n.Node)
 		}
 		if len(n.Pending) > 0 {
 			what := strings.Join(n.Pending, ", ")
 			waits[what] = append(waits[what], n.Node)
 		}
+	}
+	for _, what := range slices.Sorted(maps.Keys(refuse)) {
+		sentence(&b, "  ", "PostgreSQL on %s runs without what it refuses: %s", names(refuse[what], ", "), what)
 	}
 	for _, what := range slices.Sorted(maps.Keys(waits)) {
 		sentence(&b, "  ", "%s: waits for a restart on %s", what, names(waits[what], ", "))

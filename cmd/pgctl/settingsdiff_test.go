@@ -15,7 +15,7 @@ import (
 type agent struct{ n *node }
 
 func (a agent) Changed(context.Context, uint64) pgcluster.Report {
-	return a.n.view.Reports[a.n.self].Report
+	return a.n.seen().Reports[a.n.self].Report
 }
 
 func (a agent) Submit(context.Context, pgcluster.Order) error { return errors.New("not in this test") }
