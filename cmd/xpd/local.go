@@ -97,7 +97,8 @@ func (c *localCmd) serve(ctx context.Context, cluster *localcluster.Cluster, s s
 		case <-ctx.Done():
 			return nil
 		case death := <-cluster.Deaths():
-			fmt.Fprintf(s.err, "%v\nThe other nodes go on; %s comes back with the next start.\n", death, death.Node)
+			fmt.Fprintf(s.err, "%v\nThe other nodes go on; %s comes back with the next start, or at once, in a terminal of its own, with\n  %s\n",
+				death, death.Node, death.Command)
 		}
 	}
 }

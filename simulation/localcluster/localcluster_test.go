@@ -72,6 +72,9 @@ func TestGuard_tellsOfADeath(t *testing.T) {
 	if !ok || death.Node != "n1" || death.Log != "out of luck\n" || !strings.Contains(death.Error(), "exit status 3") {
 		t.Errorf("cause = %v, want the death of n1 with what it logged and how it ended", context.Cause(guarded))
 	}
+	if death != nil && !strings.Contains(death.Command, " run --node n1 --cluster n1=127.0.0.1:") {
+		t.Errorf("it was started by %q, want what starts it again", death.Command)
+	}
 	if err := c.Stop(ctx); err != nil {
 		t.Errorf("Stop() = %v, though the death was told", err)
 	}

@@ -21,9 +21,10 @@ const logTail = 4096
 
 // DeathError is the end of an xpd that nobody asked for.
 type DeathError struct {
-	Node pgcluster.NodeID
-	Err  error  // how it ended
-	Log  string // the end of what it logged
+	Node    pgcluster.NodeID
+	Command string // that it was started with
+	Err     error  // how it ended
+	Log     string // the end of what it logged
 }
 
 func (e *DeathError) Error() string {
@@ -139,7 +140,7 @@ func (c *Cluster) await(n *node, p *process) {
 		return
 	}
 	select {
-	case c.deaths <- &DeathError{Node: n.member.ID, Err: n.endOf(p), Log: tail(n.log())}:
+	case c.deaths <- &DeathError{Node: n.member.ID, Command: strings.Join(p.cmd.Args, " "), Err: n.endOf(p), Log: tail(n.log())}:
 	default: // nobody reads them
 	}
 }
