@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -47,7 +48,8 @@ func (a *Agent) initdb(ctx context.Context, epoch uint64) error {
 		return err
 	}
 	err := a.runTool(ctx, "", "initdb", "-D", temp, "-U", AdminRole, "--data-checksums",
-		"--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256")
+		"--encoding=UTF8", "--locale=C", "--auth-local=trust", "--auth-host=scram-sha-256",
+		"--wal-segsize="+strconv.Itoa(newSegmentSize>>20))
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func (a *Agent) createRoles(ctx context.Context) error {
 		"SET log_min_error_statement = panic", "SET log_statement = none", "SET log_duration = off",
 		"SET log_min_duration_statement = -1", "SET log_min_duration_sample = -1", "SET log_transaction_sample_rate = 0",
 		"SET pg_stat_statements.track = none", "SET auto_explain.log_min_duration = -1",
-		"SET default_transaction_read_only = off", "SET password_encryption = 'scram-sha-256'",
+		"SET lock_timeout = '2s'", "SET default_transaction_read_only = off", "SET password_encryption = 'scram-sha-256'",
 	}
 	for _, r := range []struct{ name, options, secret string }{
 		{AdminRole, "LOGIN SUPERUSER", a.o.Secrets.Admin},

@@ -175,7 +175,7 @@ func TestAgent_F28_WALMissingForARewind(t *testing.T) {
 	t.Parallel()
 	nodes := initialized(t, 2, false)
 	n1, n2 := nodes[0], nodes[1]
-	exec(t, n1.admin(), "ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'")
+	exec(t, n1.admin(), "ALTER SYSTEM SET max_slot_wal_keep_size = '4MB'")
 	exec(t, n1.admin(), "SELECT pg_reload_conf()")
 	lineage := failedOver(t, n1, n2, func() { recycle(t, n1, n1) })
 	before := inode(t, n1)
@@ -220,7 +220,7 @@ func rejoined(t *testing.T, n1, n2 *node) {
 	}
 	fork := n2.Report().Lineage[0]
 	if kept.From != (pgcluster.Position{Timeline: fork.Parent, LSN: fork.At}) || kept.To <= kept.From.LSN ||
-		kept.Bytes != int64(len(files))<<24 || kept.At.IsZero() {
+		kept.Bytes != int64(len(files))<<22 || kept.At.IsZero() {
 		t.Errorf("set aside: %+v, of %d files; they parted at %v", kept, len(files), fork)
 	}
 	if left, _ := filepath.Glob(filepath.Join(n1.o.Dir, "pg", "*[.-]*")); len(left) != 0 {

@@ -82,7 +82,7 @@ func (a *Agent) dropTorn(upstream pgcluster.Lineage) error {
 	}
 	for _, s := range all {
 		at, left := upstream.Left(s.timeline)
-		if left && s.number >= segmentOf(s.timeline, at).number {
+		if left && s.number >= segmentOf(s.timeline, at, s.size).number {
 			if err := remove(filepath.Join(a.p.wal(), s.name())); err != nil {
 				return fmt.Errorf("drop torn WAL: %w", err)
 			}

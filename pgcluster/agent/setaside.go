@@ -53,7 +53,7 @@ func (a *Agent) saveDiverged(ctx context.Context, upstream pgcluster.Lineage) er
 		return err
 	}
 	all = slices.DeleteFunc(all, func(s segment) bool {
-		past := s.timeline == from.Timeline && s.number >= segmentOf(s.timeline, from.LSN).number
+		past := s.timeline == from.Timeline && s.number >= segmentOf(s.timeline, from.LSN, s.size).number
 		return (!past && !leadsBeyond(local, from.Timeline, s.timeline)) || !s.written(a.p.wal(), s.start())
 	})
 	if len(all) == 0 || a.savedBefore(f) {

@@ -178,7 +178,7 @@ func TestAgent_F41_aStandbyAwayForTooLong(t *testing.T) {
 	nodes := initialized(t, 2, false)
 	n1, n2 := nodes[0], nodes[1]
 	exec(t, n1.service(), "CREATE TABLE t (v int)")
-	exec(t, n1.admin(), "ALTER SYSTEM SET max_slot_wal_keep_size = '16MB'")
+	exec(t, n1.admin(), "ALTER SYSTEM SET max_slot_wal_keep_size = '4MB'")
 	exec(t, n1.admin(), "SELECT pg_reload_conf()")
 	n2.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(1, 20)})
 	before := inode(t, n2)

@@ -14,10 +14,12 @@ import (
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
-// Sizes that initdb gives every cluster of ours.
 const (
-	segmentSize = 16 << 20
-	walPage     = 8192
+	// newSegmentSize is the bytes of a segment in a cluster of ours: see
+	// docs/decisions/wal-segments.md. An adopted one may have another size.
+	newSegmentSize = 4 << 20
+
+	walPage = 8192
 )
 
 // Sizes of headers in WAL files.
@@ -26,25 +28,37 @@ const (
 	shortPageHeader = 24
 )
 
+// Fields of the header at the start of a segment, XLogLongPageHeaderData.
+const (
+	longHeaderFlag    = 2  // in the 16 bits at 2
+	headerSegmentSize = 32 // offset of the 32 bits
+)
+
 // segment is one file of WAL.
 type segment struct {
 	timeline pgcluster.Timeline
 	number   uint64
+	size     uint64 // bytes, the same for all of a server
 }
 
-func segmentOf(t pgcluster.Timeline, at pgcluster.LSN) segment {
-	return segment{timeline: t, number: uint64(at) / segmentSize}
+func segmentOf(t pgcluster.Timeline, at pgcluster.LSN, size uint64) segment {
+	return segment{timeline: t, number: uint64(at) / size, size: size}
 }
 
 // name returns the file's name.
 func (s segment) name() string {
-	const perID = 1 << 32 / segmentSize
+	perID := 1 << 32 / s.size
 	return fmt.Sprintf("%08X%08X%08X", s.timeline, s.number/perID, s.number%perID)
 }
 
-func (s segment) start() pgcluster.LSN { return pgcluster.LSN(s.number * segmentSize) }
+func (s segment) start() pgcluster.LSN { return pgcluster.LSN(s.number * s.size) }
 
-func parseSegment(name string) (segment, bool) {
+// isSegment reports whether a file's name is that of a segment.
+func isSegment(name string) bool {
+	return len(name) == 24 && strings.Trim(name, "0123456789ABCDEF") == ""
+}
+
+func parseSegment(name string, size uint64) (segment, bool) {
 	if len(name) != 24 {
 		return segment{}, false
 	}
@@ -56,24 +70,52 @@ func parseSegment(name string) (segment, bool) {
 		}
 		part[i] = n
 	}
-	const perID = 1 << 32 / segmentSize
 	//nolint:gosec // parsed as 32 bits
-	return segment{timeline: pgcluster.Timeline(part[0]), number: part[1]*perID + part[2]}, true
+	return segment{timeline: pgcluster.Timeline(part[0]), number: part[1]*(1<<32/size) + part[2], size: size}, true
 }
 
-// segments lists the segments in a folder, in no useful order.
+// segments lists the segments in a folder, in no useful order. There are none as long
+// as none has a header.
 func segments(dir string) ([]segment, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("list WAL: %w", err)
 	}
+	entries = slices.DeleteFunc(entries, func(e os.DirEntry) bool { return !isSegment(e.Name()) })
+	var size uint64
+	for _, e := range entries {
+		if size = segmentSize(filepath.Join(dir, e.Name())); size > 0 {
+			break
+		}
+	}
+	if size == 0 {
+		return nil, nil
+	}
 	var all []segment
 	for _, e := range entries {
-		if s, ok := parseSegment(e.Name()); ok {
+		if s, ok := parseSegment(e.Name(), size); ok {
 			all = append(all, s)
 		}
 	}
 	return all, nil
+}
+
+// segmentSize returns what a segment's header says, or 0 if it was never written.
+func segmentSize(path string) uint64 {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0
+	}
+	defer f.Close()
+	var header [longPageHeader]byte
+	if _, err := f.ReadAt(header[:], 0); err != nil || binary.NativeEndian.Uint16(header[2:])&longHeaderFlag == 0 {
+		return 0
+	}
+	size := uint64(binary.NativeEndian.Uint32(header[headerSegmentSize:]))
+	if size < 1<<20 || size > 1<<30 || size&(size-1) != 0 {
+		return 0
+	}
+	return size
 }
 
 // written reports whether the page that holds at has been written in s. PostgreSQL
@@ -86,7 +128,7 @@ func (s segment) written(dir string, at pgcluster.LSN) bool {
 	defer f.Close()
 	page := uint64(at) / walPage * walPage
 	var header [16]byte
-	if _, err := f.ReadAt(header[:], int64(page%segmentSize)); err != nil {
+	if _, err := f.ReadAt(header[:], int64(page%s.size)); err != nil {
 		return false
 	}
 	return binary.NativeEndian.Uint64(header[8:]) == page
@@ -106,7 +148,7 @@ func timelineAt(dir string, end pgcluster.LSN) (pgcluster.Timeline, error) {
 	last := end - 1
 	var begun, found pgcluster.Timeline
 	for _, s := range all {
-		if s.number != uint64(last)/segmentSize || !s.written(dir, s.start()) {
+		if s != segmentOf(s.timeline, last, s.size) || !s.written(dir, s.start()) {
 			continue
 		}
 		begun = max(begun, s.timeline)
@@ -114,7 +156,7 @@ func timelineAt(dir string, end pgcluster.LSN) (pgcluster.Timeline, error) {
 			found = max(found, s.timeline)
 		}
 	}
-	if found == 0 && end%segmentSize == 0 {
+	if found == 0 && len(all) > 0 && uint64(end)%all[0].size == 0 {
 		found = begun
 	}
 	if found == 0 {
@@ -126,19 +168,27 @@ func timelineAt(dir string, end pgcluster.LSN) (pgcluster.Timeline, error) {
 // endOfRecord returns where the record that begins at start ends, including
 // PostgreSQL's padding and a page header that it may cross.
 func endOfRecord(dir string, t pgcluster.Timeline, start pgcluster.LSN) (pgcluster.LSN, error) {
-	f, err := os.Open(filepath.Join(dir, segmentOf(t, start).name()))
+	all, err := segments(dir)
+	if err != nil {
+		return 0, err
+	}
+	if len(all) == 0 {
+		return 0, fmt.Errorf("read WAL record %s: no WAL", start)
+	}
+	size := all[0].size
+	f, err := os.Open(filepath.Join(dir, segmentOf(t, start, size).name()))
 	if err != nil {
 		return 0, fmt.Errorf("read WAL record %s: %w", start, err)
 	}
 	defer f.Close()
 	var length [4]byte
-	if _, err := f.ReadAt(length[:], int64(uint64(start)%segmentSize)); err != nil {
+	if _, err := f.ReadAt(length[:], int64(uint64(start)%size)); err != nil {
 		return 0, fmt.Errorf("read WAL record %s: %w", start, err)
 	}
-	return recordEnd(start, binary.NativeEndian.Uint32(length[:])), nil
+	return recordEnd(start, binary.NativeEndian.Uint32(length[:]), size), nil
 }
 
-func recordEnd(start pgcluster.LSN, length uint32) pgcluster.LSN {
+func recordEnd(start pgcluster.LSN, length uint32, size uint64) pgcluster.LSN {
 	at, left := uint64(start), uint64(length)
 	for {
 		room := walPage - at%walPage
@@ -148,7 +198,7 @@ func recordEnd(start pgcluster.LSN, length uint32) pgcluster.LSN {
 		}
 		left -= room
 		at += room
-		if at%segmentSize == 0 {
+		if at%size == 0 {
 			at += longPageHeader
 		} else {
 			at += shortPageHeader

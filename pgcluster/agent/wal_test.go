@@ -88,7 +88,7 @@ func TestRecordEnd(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := recordEnd(tt.start, tt.length); got != tt.want {
+			if got := recordEnd(tt.start, tt.length, 16<<20); got != tt.want {
 				t.Errorf("recordEnd(%v, %d) = %v, want %v", tt.start, tt.length, got, tt.want)
 			}
 		})
@@ -97,17 +97,17 @@ func TestRecordEnd(t *testing.T) {
 
 func TestSegment_nameRoundTrip(t *testing.T) {
 	t.Parallel()
-	for _, want := range []segment{{1, 1}, {2, 255}, {2, 256}, {0x1f, 0x123456}} {
-		got, ok := parseSegment(want.name())
+	for _, want := range []segment{{1, 1, 16 << 20}, {2, 255, 16 << 20}, {2, 256, 16 << 20}, {0x1f, 0x123456, 16 << 20}, {3, 1025, 4 << 20}} {
+		got, ok := parseSegment(want.name(), want.size)
 		if !ok || got != want {
 			t.Errorf("parseSegment(%q) = %v, %v, want %v", want.name(), got, ok, want)
 		}
 	}
-	if got := segmentOf(3, 0x1_0300_0000).name(); got != "000000030000000100000003" {
+	if got := segmentOf(3, 0x1_0300_0000, 16<<20).name(); got != "000000030000000100000003" {
 		t.Errorf("name = %s", got)
 	}
 	for _, bad := range []string{"00000002.history", "00000001000000000000000G", "000000010000000000000001.partial"} {
-		if _, ok := parseSegment(bad); ok {
+		if _, ok := parseSegment(bad, 16<<20); ok {
 			t.Errorf("parseSegment(%q) accepts it", bad)
 		}
 	}
@@ -118,23 +118,31 @@ func TestSegment_nameRoundTrip(t *testing.T) {
 func TestTimelineAt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	page := func(s segment, at pgcluster.LSN) {
+	page := func(timeline pgcluster.Timeline, number uint64, at pgcluster.LSN) {
 		t.Helper()
+		s := segment{timeline: timeline, number: number, size: 16 << 20}
 		f, err := os.OpenFile(filepath.Join(dir, s.name()), os.O_CREATE|os.O_WRONLY, 0o600)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		var header [16]byte
+		var header [longPageHeader]byte
 		binary.NativeEndian.PutUint64(header[8:], uint64(at))
-		if _, err := f.WriteAt(header[:], int64(uint64(at)%segmentSize)); err != nil {
+		if uint64(at)%s.size == 0 {
+			binary.NativeEndian.PutUint16(header[2:], longHeaderFlag)
+			binary.NativeEndian.PutUint32(header[headerSegmentSize:], uint32(s.size))
+		}
+		if _, err := f.WriteAt(header[:], int64(uint64(at)%s.size)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	page(segment{1, 3}, 0x3000000)
-	page(segment{1, 3}, 0x3002000)
-	page(segment{2, 3}, 0x3000000)
-	page(segment{3, 3}, 0x1000000) // recycled
+	if err := os.WriteFile(filepath.Join(dir, "000000010000000000000001"), make([]byte, 64), 0o600); err != nil {
+		t.Fatal(err) // made in advance, and not begun
+	}
+	page(1, 3, 0x3000000)
+	page(1, 3, 0x3002000)
+	page(2, 3, 0x3000000)
+	page(3, 3, 0x1000000) // recycled
 
 	for at, want := range map[pgcluster.LSN]pgcluster.Timeline{0x3001000: 2, 0x3002100: 1, 0x3002000: 2, 0x4000000: 2} {
 		got, err := timelineAt(dir, at)
