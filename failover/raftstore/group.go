@@ -50,6 +50,9 @@ func (s *Store) ChangeGroup(ctx context.Context, c failover.GroupChange) error {
 	}
 	if c.Step == failover.GroupRemove {
 		s.gates.forget(id)
+		// A change of the group moves the index of no state machine, and Raft refuses a
+		// snapshot that is older than the group. A barrier moves it.
+		_ = wait(ctx, s.raft.Barrier(enqueueTimeout))
 	}
 	return nil
 }

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,18 +53,19 @@ func (a *Agent) leaveForClones(ad *adopted) error {
 	return a.owner.replaceDurably(filepath.Join(a.p.data, adoptedFile), append(b, '\n'))
 }
 
-// adopted returns what was taken over on this node or came with a clone, or nil.
+// adopted returns what was taken over on this node or came with a clone, or nil if
+// nothing was. Rules that cannot be read let nobody in.
 func (a *Agent) adopted() *adopted {
 	if ad := a.state.get().Adopted; ad != nil {
 		return ad
 	}
 	b, err := os.ReadFile(filepath.Join(a.p.data, adoptedFile))
-	if err != nil {
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	var ad adopted
-	if err := json.Unmarshal(b, &ad); err != nil {
-		return nil
+	if err != nil || json.Unmarshal(b, &ad) != nil {
+		return &adopted{}
 	}
 	// PostgreSQL's user may have written to it.
 	ad.HBA = slices.DeleteFunc(ad.HBA, func(line string) bool {

@@ -213,7 +213,7 @@ func (a *Agent) writeConf() error {
 	}
 	o, complaints := a.options(), a.complaints()
 	ad := a.adopted()
-	if a.doubted() {
+	if ad != nil && a.doubted() {
 		ad = &adopted{} // of whose rules none is known to be right
 	}
 	if err := a.copyCerts(); err != nil { // before there is a file that names them

@@ -10,6 +10,7 @@ import (
 
 	"github.com/xpd-platform/xpd/internal/pgtest"
 	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/pgcluster/agent"
 )
 
 // configured hands the node a configuration and waits until its files have it.
@@ -139,6 +140,8 @@ func TestAgent_startsWithoutSettingsThatPreventIt(t *testing.T) {
 	}
 	n.awaitShow("max_connections", "200")
 	n.awaitShow("work_mem", "9MB")
+	exec(t, n.admin(), "CREATE ROLE shop LOGIN PASSWORD 'swordfish'")
+	exec(t, n.connect("shop", "swordfish", agent.Database), "SELECT") // applications get in as before
 }
 
 func TestAgent_followsANewMember(t *testing.T) {
