@@ -139,26 +139,39 @@ func (s *Store) Run(ctx context.Context) error {
 
 // lookout is what Run remembers from one look to the next.
 type lookout struct {
-	seen   content
-	failed error // why seen was not taken, if nobody was told
+	last finding
+	told bool // that last is not in use
 
 	warned time.Time // of the end
 	ended  bool      // and said that it has come
 }
 
+// finding is what a look found, and why it is not in use.
+type finding struct {
+	content
+
+	why string
+}
+
 // look reads all of the files: they are small, and their times and sizes can be the
-// same although they have changed.
+// same although they have changed. It tries what is not in use at every look, because
+// permissions change, and clocks, while the files stay the same.
 func (s *Store) look(ctx context.Context, l *lookout) {
 	c, err := read(s.dir)
+	if err == nil {
+		err = s.take(c)
+	}
+	found := finding{content: c}
+	if err != nil {
+		found.why = err.Error()
+	}
 	switch {
-	case c != l.seen:
-		if l.seen, l.failed = c, err; err == nil {
-			l.failed = s.take(c)
-		}
-	case l.failed != nil:
-		// Not at once: whoever copies the files does one after the other.
-		s.logger.WarnContext(ctx, "new TLS files not taken, the old ones stay in use", "dir", s.dir, "error", l.failed)
-		l.failed = nil
+	case found != l.last:
+		// Told at the next look: whoever copies the files does one after the other.
+		l.last, l.told = found, false
+	case err != nil && !l.told:
+		s.logger.WarnContext(ctx, "TLS files not taken as they are now, those read before stay in use", "dir", s.dir, "error", err)
+		l.told = true
 	}
 }
 
@@ -263,22 +276,23 @@ func (f *files) verify(now time.Time) error {
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
 		var err error
 		if f.notAfter, err = verify(shown, f.roots, now, usage); err != nil {
-			return explain(err, leaf, now)
+			return explain(err, now)
 		}
 	}
 	return nil
 }
 
-// explain says what to do about a certificate that does not verify.
-func explain(err error, leaf *x509.Certificate, now time.Time) error {
+// explain says what to do about a certificate that does not verify. What it says does not
+// change with the time that passes, so that it can be said once.
+func explain(err error, now time.Time) error {
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		switch {
 		case invalid.Reason == x509.IncompatibleUsage:
 			return fmt.Errorf("must be good for both ends of a connection, server and client: %w", err)
-		case invalid.Reason == x509.Expired && now.Before(leaf.NotBefore):
-			return fmt.Errorf("is not valid yet: set this host's clock: %w", err)
+		case invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore):
+			return fmt.Errorf("it or its CA is not valid before %s: set this host's clock", invalid.Cert.NotBefore.Format(time.RFC3339))
 		case invalid.Reason == x509.Expired:
-			return fmt.Errorf("it or its CA has ended: make another with xpd certs: %w", err)
+			return fmt.Errorf("it or its CA has ended at %s: make another with xpd certs", invalid.Cert.NotAfter.Format(time.RFC3339))
 		}
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {

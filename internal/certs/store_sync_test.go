@@ -71,6 +71,52 @@ func TestStore_Run(t *testing.T) {
 	})
 }
 
+// TestStore_Run_mended mends what keeps files from being taken, while they stay the same.
+func TestStore_Run_mended(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ca, err := longCA(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := folder(t, ca.pem, ca.until(2*warnBefore))
+		var log bytes.Buffer
+		s, err := Open(dir, slog.New(slog.NewTextHandler(&log, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var l lookout
+		after := func(looks int, what string, warnings, taken int) {
+			t.Helper()
+			for range looks {
+				s.look(t.Context(), &l)
+				time.Sleep(lookInterval) // the bubble's clock
+			}
+			text := log.String()
+			log.Reset()
+			if w, n := strings.Count(text, "not taken"), strings.Count(text, "TLS files replaced"); w != warnings || n != taken {
+				t.Errorf("%s: %d warnings and taken %d times, want %d and %d: %s", what, w, n, warnings, taken, text)
+			}
+		}
+		after(2, "as they were", 0, 0)
+		chmod(t, dir, 0o770)
+		after(10, "a folder that others write", 1, 0)
+		second := ca.until(3 * warnBefore)
+		write(t, dir, CertFile, second.cert)
+		write(t, dir, KeyFile, second.key)
+		after(10, "new files in it", 1, 0)
+		chmod(t, dir, 0o700)
+		after(2, "a folder that nobody else writes", 0, 1)
+
+		third := ca.odd(notYet)
+		write(t, dir, CertFile, third.cert)
+		write(t, dir, KeyFile, third.key)
+		after(10, "a certificate that is not valid yet", 1, 0)
+		time.Sleep(day)
+		after(2, "one that has become valid", 0, 1)
+	})
+}
+
 // longCA is a CA that outlives the certificates of this test.
 func longCA(t *testing.T) (authority, error) {
 	t.Helper()
