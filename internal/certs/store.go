@@ -292,7 +292,7 @@ func explain(err error, now time.Time) error {
 		case invalid.Reason == x509.Expired && now.Before(invalid.Cert.NotBefore):
 			return fmt.Errorf("it or its CA is not valid before %s: set this host's clock", invalid.Cert.NotBefore.Format(time.RFC3339))
 		case invalid.Reason == x509.Expired:
-			return fmt.Errorf("it or its CA has ended at %s: make another with xpd certs", invalid.Cert.NotAfter.Format(time.RFC3339))
+			return fmt.Errorf("it or its CA ended at %s: make another with xpd certs", invalid.Cert.NotAfter.Format(time.RFC3339))
 		}
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
