@@ -43,9 +43,9 @@ func (m *membership) banned(id pgcluster.NodeID) bool {
 }
 
 // remember sees that this node knows who was removed as soon as it starts again: of what
-// is only in the log it hears from the others that it counts.
-func (d *daemon) remember(ctx context.Context) error {
-	kept := d.membership.agreed.Load().Gone
+// is only in the log it hears from the others that it counts. kept is what it knew as it
+// started, before it heard of more.
+func (d *daemon) remember(ctx context.Context, kept []pgcluster.NodeID) error {
 	for {
 		state, index := d.raft.State()
 		changed := d.raft.Changed(index)

@@ -87,7 +87,7 @@ func Run(ctx context.Context, o Options) error {
 		{"lease", d.lease.Run},
 		{"pools", d.pools.Run},
 		{"members", d.follow},
-		{"removals", d.remember},
+		{"removals", func(ctx context.Context) error { return d.remember(ctx, known.Gone) }},
 		{"store", d.runStore},
 	}, d.serving(doors), []stage{
 		{"controller", d.controller.Run},
