@@ -137,6 +137,31 @@ func TestHealthHandler(t *testing.T) {
 	}
 }
 
+// due notes how long its answer may take.
+type due struct {
+	*httptest.ResponseRecorder
+
+	in time.Duration
+}
+
+func (w *due) SetWriteDeadline(at time.Time) error {
+	w.in = time.Until(at)
+	return nil
+}
+
+// Figures may take longer than what strangers are answered at once.
+func TestHealthHandler_slowScrape(t *testing.T) {
+	t.Parallel()
+	h := newDaemon(t).healthHandler()
+	for path, want := range map[string]bool{"/live": false, "/metrics": true} {
+		w := &due{ResponseRecorder: httptest.NewRecorder()}
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, path, nil))
+		if longer := w.in > openTimeout; longer != want {
+			t.Errorf("%s: may take %v, want more than %v: %v", path, w.in, openTimeout, want)
+		}
+	}
+}
+
 // makeCerts returns the folder of n1's certificate, good for host.
 func makeCerts(t *testing.T, host string) string {
 	t.Helper()

@@ -19,11 +19,13 @@ import (
 // the connection was authorised, and strangers have to go first, however busy they look:
 // the one that has been there longest of the source that has the most of them. Then goes
 // who was authorised and has waited longest for the next request; a request that is
-// authorised and under way is never cut off.
+// authorised and under way is never cut off. Whose last request was not authorised is a
+// stranger again: tokens are revoked, and end.
 type crowd struct {
 	most  int
-	share int // of one source's strangers
-	guest int // most of the authorised that are neither nodes nor people: the rest is kept for those, and for newcomers to show who they are
+	open  bool // nobody is authorised here: of a source's strangers those with a request under way go last
+	share int  // of one source's strangers
+	guest int  // most of the authorised that are neither nodes nor people: the rest is kept for those, and for newcomers to show who they are
 	hold  func(conn net.Conn, peer []*x509.Certificate) (release func())
 
 	mu        sync.Mutex
@@ -40,12 +42,14 @@ type visitor struct {
 	rank    rank
 	from    *source
 	at      *list.Element // in strangers or in idle; nil: an authorised request is under way
+	busy    bool          // a stranger's request is under way
+	shown   bool          // the last request was authorised
 	release func()        // of what holds it to its certificate; may be nil
 }
 
 type rank uint8
 
-// Ranks of visitors. They only rise.
+// Ranks of visitors. Who is known keeps the highest.
 const (
 	rankStranger rank = iota + 1
 	rankGuest         // some token was right
@@ -119,15 +123,17 @@ func (c *crowd) enter(conn net.Conn, state http.ConnState) (gone net.Conn) {
 	case v == nil: // it is being closed
 	case state != http.StateIdle && state != http.StateActive:
 		c.remove(v)
-	case v.rank == rankStranger: // which is what counts, whether busy or not
-	default:
+	case v.rank == rankStranger:
+		v.busy = state == http.StateActive
+	case state == http.StateActive:
 		if v.at != nil {
 			c.idle.Remove(v.at)
-			v.at = nil
 		}
-		if state == http.StateIdle {
-			v.at = c.idle.PushBack(v)
-		}
+		v.at, v.shown = nil, false
+	case v.shown:
+		v.at = c.idle.PushBack(v)
+	default:
+		c.demote(v)
 	}
 	return nil
 }
@@ -151,12 +157,28 @@ func (c *crowd) add(conn net.Conn) (gone net.Conn) {
 		gone = leaves.conn
 		c.remove(leaves)
 	}
-	v := &visitor{conn: conn, rank: rankStranger, from: from}
-	v.at = c.strangers.PushBack(v)
-	from.strangers++
-	c.sources[from.prefix] = from
+	v := &visitor{conn: conn}
+	c.unknown(v)
 	c.all[conn] = v
 	return gone
+}
+
+// unknown puts v among the strangers.
+func (c *crowd) unknown(v *visitor) {
+	v.rank, v.from = rankStranger, c.source(v.conn)
+	v.at = c.strangers.PushBack(v)
+	v.from.strangers++
+	c.sources[v.from.prefix] = v.from
+}
+
+// demote makes v, who was known and has no request under way, a stranger.
+func (c *crowd) demote(v *visitor) {
+	c.count(v.rank, -1)
+	if v.release != nil {
+		v.release()
+	}
+	v.busy, v.release = false, nil
+	c.unknown(v)
 }
 
 // promote makes conn one of rank to, and returns who has to go for it. It returns false
@@ -169,6 +191,7 @@ func (c *crowd) promote(conn net.Conn, to rank) (gone net.Conn, ok bool) {
 		return nil, false // it had to go
 	}
 	if v.rank >= to {
+		v.shown = true
 		return nil, true
 	}
 	if to == rankGuest && c.guests >= c.guest {
@@ -183,7 +206,7 @@ func (c *crowd) promote(conn net.Conn, to rank) (gone net.Conn, ok bool) {
 		c.known(v)
 	}
 	c.count(v.rank, -1)
-	v.rank = to
+	v.rank, v.shown = to, true
 	c.count(v.rank, 1)
 	return gone, true
 }
@@ -225,17 +248,22 @@ func (c *crowd) count(of rank, by int) {
 
 // crowding returns the stranger that has been here longest, of from or, if that is nil,
 // of the source with the most strangers.
-func (c *crowd) crowding(from *source) (longest *visitor) {
+func (c *crowd) crowding(from *source) (first *visitor) {
 	for e := c.strangers.Front(); e != nil; e = e.Next() {
 		v := e.Value.(*visitor) // nothing else is in it
-		switch {
-		case v.from == from:
-			return v
-		case from == nil && (longest == nil || v.from.strangers > longest.from.strangers):
-			longest = v
+		if (from == nil || v.from == from) && (first == nil || c.before(v, first)) {
+			first = v
 		}
 	}
-	return longest
+	return first
+}
+
+// before reports whether a has to go rather than b, which has been here longer.
+func (c *crowd) before(a, b *visitor) bool {
+	if a.from.strangers != b.from.strangers {
+		return a.from.strangers > b.from.strangers
+	}
+	return c.open && b.busy && !a.busy
 }
 
 // idlest returns who has waited longest of those up to rank most.

@@ -2,6 +2,7 @@ package xpd
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -150,6 +151,60 @@ func TestCrowd_stalledServices(t *testing.T) {
 	if c.guests != 13 {
 		t.Errorf("%d services, want 13", c.guests)
 	}
+}
+
+// Whose token counts no more is a stranger again, whatever is asked for with it.
+func TestCrowd_revoked(t *testing.T) {
+	t.Parallel()
+	c := newCrowded(t, 8)
+	for _, name := range []string{"a", "b", "c", "d"} {
+		c.comes(name, addrOne, "")
+		c.was(name, rankHost)
+	}
+	released := 0
+	c.all[c.conns["c"]].release = func() { released++ }
+	c.asks("c") // it is refused, or needs no token
+	c.want("before c has its answer", c.idlest(rankHost).conn, "a")
+	c.ends("c", http.StateIdle)
+	c.asks("a")
+	c.ends("a", http.StateIdle)
+	c.was("b", rankHost)
+	c.comes("more", addrOne, "c") // two have no place for strangers beside them
+	c.was("more", rankGuest)
+	c.asks("more")
+	c.ends("more", http.StateIdle)
+	if c.guests != 0 || c.strangers.Len() != 2 || c.idle.Len() != 2 || released != 1 {
+		t.Errorf("%d services, %d strangers, %d idle, %d released, want 0, 2, 2 and 1", c.guests, c.strangers.Len(), c.idle.Len(), released)
+	}
+	c.was("a", rankHost) // who shows a token that counts is known again
+	for _, conn := range c.conns {
+		c.enter(conn, http.StateClosed)
+	}
+	if len(c.all)+len(c.sources)+c.strangers.Len()+c.idle.Len()+c.guests != 0 {
+		t.Errorf("left of an empty crowd: %+v", c.crowd)
+	}
+}
+
+// Where nobody is asked for a token, who waits goes before who is being answered.
+func TestCrowd_open(t *testing.T) {
+	t.Parallel()
+	c := newCrowded(t, 8)
+	c.open = true
+	c.comes("scrape", addrOne, "")
+	c.asks("scrape")
+	c.comes("probe", addrOne, "")
+	c.comes("probe2", addrOne, "probe")
+	c.asks("probe2")
+	c.comes("probe3", addrOne, "scrape") // all are busy
+	c.ends("probe2", http.StateIdle)
+	c.comes("probe4", addrOne, "probe2")
+	for i := range 6 {
+		c.comes(string(rune('a'+i)), fmt.Sprintf("198.51.100.%d:1", i), "")
+	}
+	c.asks("probe3")
+	c.comes("balancer", addrTwo, "probe4")
+	c.asks("a")
+	c.comes("balancer2", addrThree, "b") // now each is alone
 }
 
 func TestAdmit(t *testing.T) {

@@ -36,6 +36,7 @@ const (
 	openTimeout   = 5 * time.Second  // until then
 	idleTimeout   = 2 * time.Minute
 	restTimeout   = time.Second // for what is left of a body that no handler wanted
+	scrapeTimeout = 30 * time.Second
 	maxHeader     = 64 << 10
 	maxScrapes    = 8
 )
@@ -46,6 +47,7 @@ type door struct {
 	ln      net.Listener
 	tls     *tls.Config // nil: HTTP is spoken in plain
 	most    int         // connections
+	open    bool        // nobody is asked for a token
 	hold    func(conn net.Conn, peer []*x509.Certificate) (release func())
 	handler func() http.Handler
 }
@@ -68,7 +70,7 @@ func (d *daemon) listen(ctx context.Context) (doors, error) {
 		addr string
 	}{
 		{door{name: "http", tls: d.serverTLS(), hold: d.holdTo(), most: maxClients, handler: func() http.Handler { return d.unlessRemoved(d.handler()) }}, d.self.HTTPAddr()},
-		{door{name: "health", most: maxProbes, handler: d.healthHandler}, d.HealthListen},
+		{door{name: "health", most: maxProbes, open: true, handler: d.healthHandler}, d.HealthListen},
 	}
 	var open doors
 	for _, w := range wanted {
@@ -99,8 +101,17 @@ func (d *daemon) healthHandler() http.Handler {
 	r := chi.NewRouter()
 	r.Use(middleware.GetHead)
 	r.Group(clusterapi.Health(d.clusterOptions()))
-	r.Method(http.MethodGet, "/metrics", d.metrics())
+	r.Method(http.MethodGet, "/metrics", patient(d.metrics()))
 	return r
+}
+
+// patient gives next more time than openTimeout: a machine that is short of processors,
+// of which the figures tell, needs seconds to put them together.
+func patient(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeTimeout)) // of a connection that is closed, nobody reads
+		next.ServeHTTP(w, r)
+	})
 }
 
 func (d *daemon) metrics() http.Handler {
@@ -114,6 +125,7 @@ func (d door) serve(ctx context.Context, drain time.Duration, logger *slog.Logge
 	var protocols http.Protocols
 	protocols.SetHTTP1(true)
 	crowd := newCrowd(d.most, d.hold)
+	crowd.open = d.open
 	srv := &http.Server{
 		Handler:           hurried(d.handler()),
 		Protocols:         &protocols,
