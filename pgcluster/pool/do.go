@@ -169,7 +169,7 @@ func (p *Pools) openNode(st *state) *node {
 
 // run gets a session for a slot and tries.
 func (p *Pools) run(ctx context.Context, w work, try func(work) outcome) outcome {
-	s, err := w.node.session(ctx)
+	s, err := w.node.session(ctx, w.state.changed)
 	if err != nil {
 		w.node.give()
 		if ctx.Err() != nil {

@@ -77,6 +77,8 @@ func (p *Pools) nodesOf(members []pgcluster.Member, old map[pgcluster.NodeID]*no
 			prepare: p.o.Prepare,
 			min:     int(p.o.MinConns),
 			slots:   make(chan struct{}, p.o.MaxConns),
+			opening: make(chan struct{}, maxOpening),
+			idled:   make(chan struct{}, p.o.MaxConns),
 			wake:    make(chan struct{}, 1),
 			open:    map[*session]struct{}{},
 			gauge:   p.metrics.connections.WithLabelValues(string(m.ID)),

@@ -15,6 +15,11 @@ import (
 const (
 	tendInterval    = 250 * time.Millisecond
 	maxTendInterval = time.Second
+
+	// maxOpening bounds the sessions that callers open to a node at a time. The crowd
+	// that waits for a new primary is served sooner by the few sessions that are there
+	// than by as many new ones as it may have, each of which costs the server a process.
+	maxOpening = 2
 )
 
 // A commit that writes, so that it waits for the standbys: an assigned
@@ -29,6 +34,8 @@ type node struct {
 	prepare func(ctx context.Context, c *pgx.Conn) error
 	min     int
 	slots   chan struct{} // holds one element for each session that is in use or being opened
+	opening chan struct{} // holds one element for each session that a caller opens
+	idled   chan struct{} // tells who waits for a session that one may have become idle
 	wake    chan struct{} // asks tend to look
 	gauge   prometheus.Gauge
 	logger  *slog.Logger
@@ -58,12 +65,23 @@ func (n *node) tryTake() bool {
 func (n *node) give() { <-n.slots }
 
 // session returns a live session for a slot that the caller holds: an idle one,
-// or a new one. The caller puts it back with put.
-func (n *node) session(ctx context.Context) (*session, error) {
+// or a new one. The caller puts it back with put. It gives up once the target changes.
+func (n *node) session(ctx context.Context, changed <-chan struct{}) (*session, error) {
 	for {
 		s := n.pop()
 		if s == nil {
-			return n.connect(ctx)
+			select {
+			case <-n.idled:
+				continue
+			case n.opening <- struct{}{}:
+			case <-changed:
+				return nil, errRetargeted
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+			s, err := n.connect(ctx)
+			<-n.opening
+			return s, err
 		}
 		if s.dead() {
 			n.drop(s)
@@ -99,6 +117,10 @@ func (n *node) put(s *session) {
 		if !n.closed {
 			n.idle = append(n.idle, s)
 			n.mu.Unlock()
+			select {
+			case n.idled <- struct{}{}:
+			default: // as many as may wait have been told
+			}
 			return
 		}
 		n.mu.Unlock()
