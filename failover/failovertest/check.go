@@ -200,8 +200,8 @@ func (c *cluster) why() string {
 		return fmt.Sprintf("%s is not open", p.id)
 	case len(c.acked) < c.healed+10:
 		return "nothing is acknowledged"
-	case s.Sync.Pending != nil || s.Sync.Durable.K != s.K() || len(s.Sync.Durable.Members) != c.wanted(s):
-		return fmt.Sprintf("sync set is %s, want %d of %d", s.Sync.Durable, s.K(), c.wanted(s))
+	case s.Sync.Pending != nil || s.Sync.Durable.K != s.K() || !c.complete(s):
+		return fmt.Sprintf("sync set is %d of %v, pending %v, want k = %d", s.Sync.Durable.K, s.Sync.Durable.Members, s.Sync.Pending, s.K())
 	case len(s.Absent) > 0:
 		return fmt.Sprintf("nodes are left out: %v", s.Absent)
 	case slices.ContainsFunc(s.Members, func(m pgcluster.Member) bool { return m.Leaving }):
@@ -210,9 +210,10 @@ func (c *cluster) why() string {
 	return ""
 }
 
-// wanted is how many members the sync set should have: everybody who may be in it, but
-// of the primary's own zone fewer than k, if others suffice.
-func (c *cluster) wanted(s failover.State) int {
+// complete reports whether everybody is in the sync set who may be, but of the primary's
+// own zone fewer than k, if others suffice. If commits wait for nobody, it does not
+// matter who of that zone has stayed from before.
+func (c *cluster) complete(s failover.State) bool {
 	p, _ := s.Member(s.Primary.Node)
 	near, far := 0, 0
 	for _, m := range s.Members {
@@ -224,10 +225,15 @@ func (c *cluster) wanted(s failover.State) int {
 			far++
 		}
 	}
-	if far < s.K() {
-		return near + far
+	size, k := len(s.Sync.Durable.Members), s.K()
+	switch {
+	case k == 0:
+		return far <= size && size <= near+far
+	case far < k:
+		return size == near+far
+	default:
+		return size == far+min(near, k-1)
 	}
-	return far + min(near, max(s.K()-1, 0))
 }
 
 // describe is a state in one line of the trace.
