@@ -53,6 +53,20 @@ func refusing(n *node) {
 	}
 }
 
+// absentRefusing is taking where silent n3 had refused what was set before.
+func absentRefusing(n *node) {
+	taking("")(n)
+	n.change("n3", func(r *pgcluster.Report) { r.Refused = []string{"log_statement=dll: invalid value for parameter"} })
+}
+
+// ofFive is five nodes, where a commit waits for one.
+func ofFive(n *node) {
+	n.state.Settings.K = 1
+	for _, id := range []pgcluster.NodeID{"n4", "n5"} {
+		n.state.Members = append(n.state.Members, pgcluster.Member{ID: id, Host: "127.0.0.1", HTTPPort: 1, RaftPort: 2, PGPort: 3})
+	}
+}
+
 func TestChanges(t *testing.T) {
 	t.Parallel()
 	const n4 = "n4=127.0.0.7:1:2:3"
@@ -83,17 +97,27 @@ func TestChanges(t *testing.T) {
 		"settings_set":             {args: []string{"settings", "set", "--k", "1", "work_mem=64MB", "log_statement=ddl"}, change: taking("log_statement")},
 		"settings_set_no_wait":     {args: []string{"settings", "set", "work_mem=64MB", "--no-wait"}},
 		"settings_set_refused":     {args: []string{"settings", "set", "log_statement=dll"}, change: refusing, code: exitFailed},
-		"settings_set_never":       {args: []string{"settings", "set", "work_mem=64MB", "--timeout", "3s"}, code: exitFailed},
-		"settings_set_fewer":       {args: []string{"settings", "set", "--k", "1"}, in: "n\n", change: func(n *node) { n.state.Settings.K = 2 }, code: exitFailed},
-		"settings_set_back":        {args: []string{"settings", "set", "work_mem="}, change: func(n *node) { taking("")(n); n.state.Settings.Postgres = map[string]string{"work_mem": "64MB"} }},
-		"settings_set_available":   {args: []string{"settings", "set", "--mode", "available"}, in: "yes\n"},
-		"settings_set_declined":    {args: []string{"settings", "set", "--mode", "available"}, in: "n\n", code: exitFailed},
-		"settings_set_nothing":     {args: []string{"settings", "set"}, code: exitFailed},
-		"settings_set_syntax":      {args: []string{"settings", "set", "work_mem"}, code: exitFailed},
-		"settings_set_owned":       {args: []string{"settings", "set", "fsync=off"}, code: exitFailed},
-		"pause":                    {args: []string{"pause", "--for", "30m", "--reason", "kernel update"}, in: "y\n"},
-		"pause_declined":           {args: []string{"pause"}, in: "n\n", code: exitFailed},
-		"pause_too_short":          {args: []string{"pause", "--for", "10ms", "-y"}, code: exitFailed},
+		"settings_set_mended":      {args: []string{"settings", "set", "log_statement=ddl"}, change: absentRefusing},
+		"settings_set_default":     {args: []string{"settings", "set", "--k", "0", "--no-wait"}, change: ofFive},
+		"settings_set_k_never":     {args: []string{"settings", "set", "--k", "2", "--timeout", "3s"}, code: exitFailed},
+		"settings_set_overtaken": {args: []string{"settings", "set", "--k", "2"}, code: exitFailed, change: func(n *node) {
+			n.read = func(s *failover.State) {
+				if s.Settings.K == 2 {
+					s.Settings.K = 1
+				}
+			}
+		}},
+		"settings_set_never":     {args: []string{"settings", "set", "work_mem=64MB", "--timeout", "3s"}, code: exitFailed},
+		"settings_set_fewer":     {args: []string{"settings", "set", "--k", "1"}, in: "n\n", change: func(n *node) { n.state.Settings.K = 2 }, code: exitFailed},
+		"settings_set_back":      {args: []string{"settings", "set", "work_mem="}, change: func(n *node) { taking("")(n); n.state.Settings.Postgres = map[string]string{"work_mem": "64MB"} }},
+		"settings_set_available": {args: []string{"settings", "set", "--mode", "available"}, in: "yes\n"},
+		"settings_set_declined":  {args: []string{"settings", "set", "--mode", "available"}, in: "n\n", code: exitFailed},
+		"settings_set_nothing":   {args: []string{"settings", "set"}, code: exitFailed},
+		"settings_set_syntax":    {args: []string{"settings", "set", "work_mem"}, code: exitFailed},
+		"settings_set_owned":     {args: []string{"settings", "set", "fsync=off"}, code: exitFailed},
+		"pause":                  {args: []string{"pause", "--for", "30m", "--reason", "kernel update"}, in: "y\n"},
+		"pause_declined":         {args: []string{"pause"}, in: "n\n", code: exitFailed},
+		"pause_too_short":        {args: []string{"pause", "--for", "10ms", "-y"}, code: exitFailed},
 		"resume": {args: []string{"resume", "-y"}, change: func(n *node) {
 			n.state.Paused = &failover.Pause{Until: wall.Add(1), Reason: "test"}
 		}},

@@ -56,7 +56,11 @@ func (c *dsnCmd) Run(ctx context.Context, env *env) error {
 	}
 	if cluster.PostgresTLS && c.User == role {
 		var note strings.Builder
-		sentence(&note, "", "role xpd shows a node's certificate beside its password: set PGSSLCERT and PGSSLKEY to node.crt and node.key; other roles (--user) need none")
+		how := "set PGSSLCERT and PGSSLKEY to node.crt and node.key"
+		if c.Format == "jdbc" { // whose driver reads neither, and most versions of it no PEM key
+			how = "add &sslcert=node.crt&sslkey=node.pk8, which is node.key in PKCS#8 DER (openssl pkcs8 -topk8 -nocrypt -outform DER)"
+		}
+		sentence(&note, "", "role xpd shows a node's certificate beside its password: %s; other roles (--user) need none", how)
 		fmt.Fprint(env.err, note.String())
 	}
 	dsn := c.libpq(hosts) + c.tls(cluster)

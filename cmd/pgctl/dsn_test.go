@@ -51,6 +51,7 @@ func TestDSN_secure(t *testing.T) {
 	url := serve(t, n)
 	for name, args := range map[string][]string{
 		"service":   {"dsn"},
+		"java":      {"dsn", "--format", "jdbc"},
 		"jdbc":      {"dsn", "--format", "jdbc", "--user", "shop", "--database", "shop"},
 		"authority": {"dsn", "--user", "shop", "--ssl-root-cert", "/etc/xpd/tls/ca.crt"},
 	} {

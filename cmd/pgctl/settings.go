@@ -66,7 +66,11 @@ func (c *settingsSetCmd) Run(ctx context.Context, env *env) error {
 	if err != nil {
 		return err
 	}
-	if err := c.confirm(ctx, env); err != nil {
+	before, err := c.before(ctx, env)
+	if err != nil {
+		return err
+	}
+	if err := c.confirm(ctx, env, before); err != nil {
 		return err
 	}
 	ctx, cancel := env.within(ctx, switchoverTime)
@@ -78,16 +82,20 @@ func (c *settingsSetCmd) Run(ctx context.Context, env *env) error {
 	if c.NoWait {
 		return env.print(s, settingsText(s)+"every node takes them by itself; pgctl settings shows how far they are\n")
 	}
-	goal := "every node had taken them"
-	now, err := lookUntil(ctx, env, goal, env.ask.ClusterSettings, func(now client.ClusterSettings) (bool, string) {
+	overtaken := false
+	now, err := lookUntil(ctx, env, "the settings were in force", env.ask.ClusterSettings, func(now client.ClusterSettings) (bool, string) {
+		overtaken = neither(now, s, before, change)
 		missing := notInForce(now, s, change)
-		return missing == "", missing
+		return overtaken || missing == "", missing
 	})
 	if err != nil {
 		return err
 	}
 	if err := env.print(now, settingsText(now)+applied(now)); err != nil {
 		return err
+	}
+	if overtaken {
+		return fmt.Errorf("somebody else has changed k or mode since, and that counts\npgctl audit shows who")
 	}
 	if name := refused(now, change); name != "" {
 		return fmt.Errorf("PostgreSQL does not take %s and runs without it\n"+
@@ -96,37 +104,78 @@ func (c *settingsSetCmd) Run(ctx context.Context, env *env) error {
 	return nil
 }
 
+// before returns the settings that k and mode are changed from; of a change of neither,
+// nothing.
+func (c *settingsSetCmd) before(ctx context.Context, env *env) (client.ClusterSettings, error) {
+	if c.K < 0 && c.Mode == "" {
+		return client.ClusterSettings{}, nil
+	}
+	ctx, cancel := env.within(ctx, askTime)
+	defer cancel()
+	s, err := env.ask.ClusterSettings(ctx)
+	if err != nil {
+		return s, env.unanswered(err)
+	}
+	return s, nil
+}
+
 // confirm returns nil if nothing that is acknowledged gets less safe, or if somebody says y.
-func (c *settingsSetCmd) confirm(ctx context.Context, env *env) error {
+func (c *settingsSetCmd) confirm(ctx context.Context, env *env, before client.ClusterSettings) error {
 	if c.Yes {
 		return nil
 	}
 	if c.Mode == string(failover.ModeAvailable) {
 		return env.confirmed(ctx, "Go on with mode available?\nAn acknowledged write may then be on one node only, and lost with it.")
 	}
-	if c.K < 0 {
+	if c.K < 0 || c.K == before.K {
 		return nil
 	}
-	asking, cancel := env.within(ctx, askTime)
+	k, to := c.K, fmt.Sprint(c.K)
+	if c.K == 0 {
+		var err error
+		if k, err = defaultK(ctx, env); err != nil {
+			return err
+		}
+		to = "by default"
+	}
+	now := ""
+	if before.Nodes != nil { // by an xpd that says what k comes to
+		if k >= before.KWanted {
+			return nil
+		}
+		now = fmt.Sprintf(" It is %d now.", before.KWanted)
+	}
+	return env.confirmed(ctx, "Go on with k %s?%s\nAn acknowledged write may then be on fewer nodes.", to, now)
+}
+
+// defaultK is what k 0 comes to: half of the nodes that may be waited for.
+func defaultK(ctx context.Context, env *env) (int, error) {
+	ctx, cancel := env.within(ctx, askTime)
 	defer cancel()
-	now, err := env.ask.ClusterSettings(asking)
+	cluster, err := env.ask.Cluster(ctx)
 	if err != nil {
-		return env.unanswered(err)
+		return 0, env.unanswered(err)
 	}
-	if c.K == now.K || c.K >= now.KWanted {
-		return nil
+	n := 0
+	for _, m := range cluster.Members {
+		if !m.Witness && !m.NoSync && !m.Leaving {
+			n++
+		}
 	}
-	to := "by default"
-	if c.K > 0 {
-		to = fmt.Sprint(c.K)
-	}
-	return env.confirmed(ctx, "Go on with k %s? It is %d now.\nAn acknowledged write may then be on fewer nodes.", to, now.KWanted)
+	return max(1, n/2), nil
+}
+
+// neither reports whether of what change names something is neither what it was before
+// nor what the change, accepted as s, made it: somebody else was there since.
+func neither(now, s, before client.ClusterSettings, change client.SettingsChange) bool {
+	return change.K != nil && now.K != s.K && now.K != before.K ||
+		change.Mode != nil && now.Mode != s.Mode && now.Mode != before.Mode
 }
 
 // notInForce says what of a change that was accepted as s the cluster has not done yet, by
 // what a node says now; "" if it has. Nodes that are silent follow when they are back.
 func notInForce(now, s client.ClusterSettings, change client.SettingsChange) string {
-	if now.Version < s.Version || now.K != s.K || now.Mode != s.Mode {
+	if now.Version < s.Version || change.K != nil && now.K != s.K || change.Mode != nil && now.Mode != s.Mode {
 		return "the node that answers has not heard of it yet"
 	}
 	var behind []pgcluster.NodeID
@@ -144,11 +193,12 @@ func notInForce(now, s client.ClusterSettings, change client.SettingsChange) str
 	return ""
 }
 
-// refused returns the name of a setting of change that some PostgreSQL does not take, or "".
+// refused returns the name of a setting of change that some PostgreSQL does not take, or
+// "". What a silent node said last was of the settings before.
 func refused(now client.ClusterSettings, change client.SettingsChange) string {
 	for _, name := range slices.Sorted(maps.Keys(change.Postgres)) {
 		for _, n := range now.Nodes {
-			if slices.ContainsFunc(n.Refused, func(r string) bool { return strings.HasPrefix(r, name+"=") }) {
+			if !n.Silent && slices.ContainsFunc(n.Refused, func(r string) bool { return strings.HasPrefix(r, name+"=") }) {
 				return name
 			}
 		}
