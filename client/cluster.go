@@ -23,7 +23,9 @@ type Cluster struct {
 	Confirmed bool             `json:"confirmed"` // that node is in touch with a leader
 	Members   []ClusterMember  `json:"members"`
 
-	PostgresTLS bool `json:"postgres_tls"` // PostgreSQL lets nobody in over TCP without
+	// PostgresTLS says that PostgreSQL lets nobody in over TCP without, unless a rule of an
+	// adopted one does for roles that are not xpd's.
+	PostgresTLS bool `json:"postgres_tls"`
 }
 
 // ClusterMember says where a node is reached, and what it is for.

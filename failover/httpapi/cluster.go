@@ -19,7 +19,9 @@ type clusterJSON struct {
 	Confirmed bool             `json:"confirmed"` // this node is in touch with a leader
 	Members   []memberJSON     `json:"members"`
 
-	PostgresTLS bool `json:"postgres_tls"` // PostgreSQL lets nobody in over TCP without
+	// PostgresTLS says that PostgreSQL lets nobody in over TCP without, unless a rule of an
+	// adopted one does for roles that are not xpd's.
+	PostgresTLS bool `json:"postgres_tls"`
 }
 
 type memberJSON struct {
