@@ -23,7 +23,6 @@ const (
 	faultPatience = 3 * time.Minute
 	stopPatience  = time.Minute
 	hung          = 12 * time.Second // far above every pause here, below the deadlines of a node and of a shopper
-	testRate      = 50               // requests that come too fast for a machine pile up until they fail
 	warm          = 10               // acknowledgements of each kind before a fault
 )
 
@@ -245,7 +244,7 @@ func underLoadBy(t *testing.T, by rules, script func(context.Context, *simulatio
 	defer release()
 	seed := rand.Uint64N(1_000_000_000)
 	t.Logf("seed %d", seed)
-	report, err := drive(ctx, cluster, simulation.Options{Rate: testRate, Seed: seed, Progress: t.Output(), MayFail: by.mayFail}, script)
+	report, err := drive(ctx, cluster, simulation.Options{Rate: testRate(), Seed: seed, Progress: t.Output(), MayFail: by.mayFail}, script)
 	if err != nil {
 		t.Fatalf("seed %d: %v", seed, err)
 	}
@@ -297,4 +296,13 @@ func drive(ctx context.Context, c *localcluster.Cluster, o simulation.Options, s
 	}
 	report.History = errors.Join(ledger.Check(ctx), history.WriteOnce(report.Calls))
 	return report, nil
+}
+
+// testRate is how many treatments are asked for in a second. Requests that come too fast
+// for a machine pile up until they fail, and make test has to bear a busy one.
+func testRate() float64 {
+	if os.Getenv("XPD_FAULTS") == "all" {
+		return 150
+	}
+	return 50
 }
