@@ -39,7 +39,7 @@ type runCmd struct {
 	Tokens       string            `env:"XPD_TOKENS" type:"path" help:"File with the tokens of services and people, as xpd token makes it. Changes count within a second."`
 	HealthListen string            `env:"XPD_HEALTH_LISTEN" placeholder:"ADDR" help:"Also serve /live, /ready, /primary, /replica, /sync and /metrics at this address, such as 10.0.0.1:8301, in plain HTTP and without tokens: for load balancers and Prometheus."`
 	Unprotected  bool              `env:"XPD_UNPROTECTED" help:"Serve addresses other than loopback without --tls-dir or --tokens. Whoever reaches them has the cluster."`
-	HostName     []string          `env:"XPD_HOST_NAME" placeholder:"NAME" help:"Without --tokens a request must name this node by an address, as localhost, or by a host of --cluster; this name will do as well, such as a load balancer's. Repeat for more."`
+	HostName     []string          `env:"XPD_HOST_NAME" placeholder:"NAME" help:"Without --tokens a request must name this node by an address, as localhost, or by a host of the members or of its certificate; this name will do as well, such as a load balancer's. Repeat for more."`
 	Drain        time.Duration     `default:"5s" env:"XPD_DRAIN" help:"Time for requests to finish on exit."`
 	Timeout      time.Duration     `default:"15s" env:"XPD_TIMEOUT" help:"Longest time that a request waits for a primary."`
 	CacheUnits   int               `default:"200000" env:"XPD_CACHE_UNITS" help:"Units whose assignments are kept in memory."`

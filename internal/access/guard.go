@@ -31,10 +31,10 @@ type Options struct {
 	// though its certificate lives on. It must say no of names that it does not
 	// know: a node that has fallen behind hears of new ones from themselves. May be nil.
 	Banned func(pgcluster.NodeID) bool
-	// Hosts are the names by which this node is asked, beside localhost and addresses.
+	// Called reports whether this node is asked by a name, beside localhost and addresses.
 	// Without Tokens a request for another name is refused: a page in a browser can
 	// have a name of its own lead here. Nil: every name will do.
-	Hosts []string
+	Called func(name string) bool
 	// Admit is told who makes the request of a context before it is served, and reports
 	// whether there is room for its connection. May be nil.
 	Admit func(context.Context, Principal) bool
@@ -147,7 +147,7 @@ func (g *Guard) judge(r *http.Request, from netip.Addr, roles []Role) (Principal
 			return Principal{}, forbidden("pages of other sites may not do this from a browser")
 		}
 		if !g.called(r.Host) {
-			return Principal{}, forbidden("without tokens this node is asked by its address, as localhost, or by a host name of the cluster's members, not as " +
+			return Principal{}, forbidden("without tokens this node is asked by its address, as localhost, or by a host name of the cluster's members or of its certificate, not as " +
 				strconv.Quote(r.Host[:min(len(r.Host), 100)]) + ": use one of those, or start xpd with --tokens, or with --host-name if that name is the cluster's")
 		}
 		return Principal{}, nil
@@ -171,7 +171,7 @@ func (g *Guard) judge(r *http.Request, from netip.Addr, roles []Role) (Principal
 // called reports whether host, as a request names it, is this node's. What is not is
 // a name that somebody else had lead here.
 func (g *Guard) called(host string) bool {
-	if g.Hosts == nil {
+	if g.Called == nil {
 		return true
 	}
 	if name, _, err := net.SplitHostPort(host); err == nil {
@@ -179,8 +179,7 @@ func (g *Guard) called(host string) bool {
 	}
 	host = strings.TrimSuffix(strings.Trim(host, "[]"), ".")
 	_, err := netip.ParseAddr(host)
-	same := func(name string) bool { return strings.EqualFold(name, host) }
-	return err == nil || same("localhost") || slices.ContainsFunc(g.Hosts, same)
+	return err == nil || strings.EqualFold(host, "localhost") || g.Called(host)
 }
 
 // authenticate returns whose token it is.

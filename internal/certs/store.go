@@ -70,6 +70,11 @@ func Open(dir string, logger *slog.Logger) (*Store, error) {
 // Node returns the node that the certificate is for.
 func (s *Store) Node() pgcluster.NodeID { return s.now.Load().node }
 
+// GoodFor reports whether the certificate is good for host, a name or an address.
+func (s *Store) GoodFor(host string) bool {
+	return s.now.Load().pair.Leaf.VerifyHostname(host) == nil
+}
+
 // NotAfter returns when the certificate, or the CA before it, ends.
 func (s *Store) NotAfter() time.Time { return s.now.Load().notAfter }
 

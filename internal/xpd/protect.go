@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,18 +78,20 @@ func (d *daemon) protect(ctx context.Context) (err error) {
 	}
 	d.guard = access.New(access.Options{
 		Tokens: d.tokens, NodeToken: d.Secret.Password(pgcluster.PasswordNode), RequireNodeCert: d.certs != nil,
-		Banned: d.membership.banned, Hosts: d.hosts(), Admit: admit, Logger: d.Logger, Registry: d.Registry,
+		Banned: d.membership.banned, Called: d.called, Admit: admit, Logger: d.Logger, Registry: d.Registry,
 	})
 	return nil
 }
 
-// hosts returns the names by which the nodes of the cluster are asked.
-func (o Options) hosts() []string {
-	hosts := []string{} // not nil: that would be any name
-	for _, m := range o.Members {
-		hosts = append(hosts, m.Host)
-	}
-	return append(hosts, o.HostNames...)
+// called reports whether the nodes of the cluster are asked by name: who joins knows the
+// others' only since they have agreed, and a certificate may be good for more.
+func (d *daemon) called(name string) bool {
+	same := func(other string) bool { return strings.EqualFold(name, other) }
+	hosts := func(m pgcluster.Member) bool { return same(m.Host) }
+	agreed := d.membership.agreed.Load()
+	return slices.ContainsFunc(d.HostNames, same) || slices.ContainsFunc(d.Members, hosts) ||
+		agreed != nil && slices.ContainsFunc(agreed.Members, hosts) ||
+		d.certs != nil && d.certs.GoodFor(name)
 }
 
 // checkHostNames refuses names that no request could be found to be for, and none at all,

@@ -12,16 +12,33 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/internal/certs"
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
 func TestOptions_hostNames(t *testing.T) {
 	t.Parallel()
-	o := Options{Members: []pgcluster.Member{{ID: "n1", Host: "db1.example"}}, HostNames: []string{"lb.example", "pool"}}
-	if got, want := o.hosts(), []string{"db1.example", "lb.example", "pool"}; !slices.Equal(got, want) {
-		t.Errorf("hosts() = %q, want %q", got, want)
+	store, err := certs.Open(makeCerts(t, "n1.example"), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
 	}
+	o := Options{Members: []pgcluster.Member{{ID: "n1", Host: "db1.example"}}, HostNames: []string{"lb.example", "pool"}}
+	d := &daemon{Options: o}
+	want := func(when string, names ...string) {
+		t.Helper()
+		for _, name := range []string{"db1.example", "DB1.example", "lb.example", "pool", "db2.example", "n1.example", "evil.example", ""} {
+			if got := d.called(name); got != slices.Contains(names, name) {
+				t.Errorf("%s: called(%q) = %v", when, name, got)
+			}
+		}
+	}
+	said := []string{"db1.example", "DB1.example", "lb.example", "pool"}
+	want("at first", said...)
+	d.membership.agreed.Store(&failover.State{Members: []pgcluster.Member{{ID: "n1", Host: "db1.example"}, {ID: "n2", Host: "db2.example"}}})
+	want("once they have agreed", append(said, "db2.example")...)
+	d.certs = store
+	want("with a certificate", append(said, "db2.example", "n1.example")...)
 	if err := o.checkHostNames(); err != nil {
 		t.Error(err)
 	}
