@@ -252,6 +252,16 @@ func TestStep_roles(t *testing.T) {
 				> n3 lead e2 ANY 1 (n2) barrier true open false`,
 		},
 		{
+			name:  "more than a quorum pledged: whoever has most is promoted, which leaves the fewest to rewind",
+			state: with(tags(pgcluster.Member{}, pgcluster.Member{}), durable(2, "n2", "n3")),
+			view:  see(standby("n2", pledged(2)), standby("n3", pledged(2), at(101))),
+			want: `
+				n1 closed e1 ANY 2 (n2, n3) floor 1:0/65
+				failover e2 promote n3 with ANY 1 (n2)
+				> n2 follow e2 n3
+				> n3 lead e2 ANY 1 (n2) barrier true open false`,
+		},
+		{
 			name: "who is not meant to be promoted is not, at first", state: tags(noSync, noFailover),
 			view: see(standby("n2", pledged(2)), standby("n3", pledged(2))),
 			want: `
