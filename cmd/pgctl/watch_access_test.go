@@ -18,7 +18,7 @@ func TestWatch_notLetIn(t *testing.T) {
 	}))
 	t.Cleanup(srv.Close)
 	got := pgctl(t.Context(), srv.URL, nil, "status", "-w", "--every", "100ms", "--timeout", "20s")
-	if got.code != exitUnknown || got.out != "" || !strings.Contains(got.err, "--token-file") {
+	if got.code != exitUnknown || got.out != "" || !strings.Contains(got.err, "--server by its address") {
 		t.Errorf("pgctl status -w = %+v, want exit code %d and which flag helps", got, exitUnknown)
 	}
 }

@@ -204,7 +204,7 @@ func TestExplain(t *testing.T) {
 		{"no token", []string{"--server", url, "--ca", ca}, "Give your token with --token-file or XPDTEST_TOKEN"},
 		{"a token that is not known", []string{"--server", url, "--ca", ca, "--token-file", wrong}, "The token of " + wrong + " is unknown there"},
 		{"a role that does not do", []string{"--server", forbidding, "--ca", forbiddingCA, "--token-file", wrong}, "Give a token of such a role with --token-file"},
-		{"forbidden for another reason", []string{"--server", forbidding, "--ca", forbiddingCA}, ""},
+		{"a name that is not the node's", []string{"--server", forbidding, "--ca", forbiddingCA}, "Name the node with --server by its address"},
 		{"too many tries", []string{"--server", limiting, "--ca", limitingCA}, "wait some seconds"},
 		{"something else", []string{"--server", missing, "--ca", missingCA}, ""},
 	}

@@ -66,7 +66,9 @@ func (w *Way) mendToken(status int) string {
 		return fmt.Sprintf("Give your token with --token-file or %s; xpd token new makes one, where the nodes' token file is", w.tokenEnv)
 	case status == http.StatusUnauthorized:
 		return fmt.Sprintf("The token of %s is unknown there, was revoked or has expired: give another with --token-file or %s", w.source, w.tokenEnv)
-	case status == http.StatusForbidden && w.token != "": // without one it is another reason, which the refusal says
+	case status == http.StatusForbidden && w.token == "": // by a node that asks for none
+		return "Name the node with --server by its address, or as its xpd says"
+	case status == http.StatusForbidden:
 		return fmt.Sprintf("Give a token of such a role with --token-file or %s; that of %s has others", w.tokenEnv, w.source)
 	case status == http.StatusTooManyRequests:
 		return "Too many tries from this host were refused: wait some seconds, and see that nobody goes on with a wrong token"
