@@ -381,3 +381,21 @@ func TestStep_opensAlone(t *testing.T) {
 		},
 	})
 }
+
+// A k that rests on a node that people have the cluster do without could never let it go.
+func TestStep_raisesOnNobodyWhoLeaves(t *testing.T) {
+	t.Parallel()
+	s := steadyWith(durable(0, "n2"), away("n2", failover.Absence{Kind: failover.AbsenceReclone}))
+	s.Settings.Mode = failover.ModeAvailable
+	s.Sync.Pending = nil
+	raising := pgcluster.SyncSet{Members: s.Sync.Durable.Members, K: 1}
+	v := see(primary(), standby("n2"))
+
+	if next, _ := failover.Step(s, v, policy); next.Sync.Pending != nil && next.Sync.Pending.K > 0 {
+		t.Errorf("it begins to raise k to %d", next.Sync.Pending.K)
+	}
+	s.Sync.Pending = &raising
+	if next, _ := failover.Step(s, v, policy); next.Sync.Pending != nil {
+		t.Errorf("it goes on with %s", next.Sync.Pending)
+	}
+}

@@ -96,7 +96,7 @@ func orders() []mutant {
 		},
 		{
 			name: "agent: adopted rules past the lock", file: agent + "/adopted.go",
-			old: "len(ad.HBA) == 0 || s.Locked {", new: "len(ad.HBA) == 0 {",
+			old: "len(rules) == 0 || s.Locked {", new: "len(rules) == 0 {",
 			suites: []suite{processes(agent, "TestAdopted_hba")},
 		},
 	}

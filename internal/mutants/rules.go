@@ -185,7 +185,7 @@ func numbers() []mutant {
 		},
 		{
 			name: "recruit anybody when k = 0", file: choose,
-			old: "if len(held) < quorum {", new: "if len(held) < quorum && d.s.Sync.Durable.K > 0 {",
+			old: "quorum := d.s.Sync.Durable.Quorum()\n", new: "quorum := min(d.s.Sync.Durable.Quorum(), max(1, len(d.s.Sync.Durable.Members)))\n",
 		},
 		{
 			name: "open alone though protect", file: step,
@@ -221,7 +221,7 @@ func roles() []mutant {
 		},
 		{
 			name: "an attempt's clean stop stands for all", file: choose,
-			old: "from.Down() && from.PositionKnown && d.onLineage(from) {", new: "from.Down() && from.PositionKnown {",
+			old: "from.Down() && from.PositionKnown && d.onLineage(from)\n", new: "from.Down() && from.PositionKnown\n",
 		},
 		{
 			name: "let commits wait for who leaves", file: members,
