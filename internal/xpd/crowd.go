@@ -49,7 +49,7 @@ type visitor struct {
 
 type rank uint8
 
-// Ranks of visitors. Who is known keeps the highest.
+// Ranks of visitors. Who is known keeps the highest until a request is refused.
 const (
 	rankStranger rank = iota + 1
 	rankGuest         // some token was right

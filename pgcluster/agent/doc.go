@@ -34,8 +34,9 @@
 // A primary has one physical slot for each other member, named after the epoch
 // ([pgcluster.SlotName]), and a standby streams through the one of the epoch that it
 // was ordered to follow in. So nobody streams on the orders of another epoch, even if
-// its xpd is down, and no standby counts twice. Nobody may log in to replicate before
-// the slots are in order. A standby has slots xpd_keep_NODE, which only keep the WAL
+// its xpd is down, and no standby counts twice. No standby may log in before the
+// slots are in order; a role of others that may replicate can, and is ended within a
+// second if it calls itself like a node. A standby has slots xpd_keep_NODE, which only keep the WAL
 // that other members lack; a promotion copies them.
 //
 // # Settings
