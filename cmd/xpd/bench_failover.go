@@ -44,24 +44,14 @@ func (c *benchFailoverCmd) Run(ctx context.Context, s streams) error {
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64N(1_000_000) + 1 //nolint:gosec // short enough to type
 	}
-	dir, err := os.MkdirTemp("", "xpd-bench-")
-	if err != nil {
-		return err
-	}
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's OS user must get in
-		return err
-	}
-	fmt.Fprintf(s.err, "Starting %d hosts in %s, seed %d …\n", localNodes, dir, c.Seed)
-	report, err := c.measure(ctx, s, dir)
-	if err == nil {
-		err = errors.Join(c.print(report, s), report.Err())
-	}
-	// What went wrong is in the logs there.
-	if c.Keep || err != nil && ctx.Err() == nil {
-		fmt.Fprintf(s.err, "Kept %s, with the logs of the nodes.\n", dir)
-		return err
-	}
-	return errors.Join(err, os.RemoveAll(dir))
+	return inFolder(ctx, s, "xpd-bench-", c.Keep, func(dir string) error {
+		fmt.Fprintf(s.err, "Starting %d hosts in %s, seed %d …\n", localNodes, dir, c.Seed)
+		report, err := c.measure(ctx, s, dir)
+		if err != nil {
+			return err
+		}
+		return errors.Join(c.print(report, s), report.Err())
+	})
 }
 
 func (c *benchFailoverCmd) print(report failoverOutcome, s streams) error {

@@ -48,20 +48,28 @@ func (f loadFlags) onCluster(ctx context.Context, s streams, measure measurement
 	if f.Seed == 0 {
 		f.Seed = rand.Uint64N(1_000_000) + 1 //nolint:gosec // short enough to type
 	}
-	dir, err := os.MkdirTemp("", "xpd-demo-")
+	return inFolder(ctx, s, "xpd-demo-", f.Keep, func(dir string) error {
+		fmt.Fprintf(s.err, "Starting %d nodes in %s, seed %d …\n", localNodes, dir, f.Seed)
+		report, err := f.measure(ctx, s, dir, measure)
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.print(report, s.out, extra...), report.Err())
+	})
+}
+
+// inFolder runs a measurement in a new folder, which stays if something went wrong: the
+// logs are there.
+func inFolder(ctx context.Context, s streams, prefix string, keep bool, measure func(dir string) error) error {
+	dir, err := os.MkdirTemp("", prefix)
 	if err != nil {
 		return err
 	}
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // PostgreSQL's OS user must get in
 		return err
 	}
-	fmt.Fprintf(s.err, "Starting %d nodes in %s, seed %d …\n", localNodes, dir, f.Seed)
-	report, err := f.measure(ctx, s, dir, measure)
-	if err == nil {
-		err = errors.Join(f.print(report, s.out, extra...), report.Err())
-	}
-	// What went wrong is in the logs there.
-	if f.Keep || err != nil && ctx.Err() == nil {
+	err = measure(dir)
+	if keep || err != nil && ctx.Err() == nil {
 		fmt.Fprintf(s.err, "Kept %s, with the logs of the nodes.\n", dir)
 		return err
 	}
