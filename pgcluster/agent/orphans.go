@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -47,6 +48,15 @@ func (a *Agent) inhabits(pid int) bool {
 		return false
 	}
 	return slices.Contains(programs, filepath.Base(strings.TrimSuffix(exe, " (deleted)")))
+}
+
+// asleep reports whether pid waits for something that a signal would interrupt: it is
+// neither busy nor stopped nor stuck in the kernel.
+func asleep(pid int) bool {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	// The state follows the name of the program, which may hold anything.
+	name := bytes.LastIndex(stat, []byte(") "))
+	return err == nil && name >= 0 && bytes.HasPrefix(stat[name+2:], []byte("S"))
 }
 
 func within(path, folder string) bool {

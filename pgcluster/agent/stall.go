@@ -12,7 +12,8 @@ import (
 )
 
 const (
-	knockInterval = 500 * time.Millisecond
+	lookInterval  = 100 * time.Millisecond
+	knockInterval = 2 * time.Second // at least so often, whatever a look shows
 	knockTimeout  = 2 * time.Second
 	// What takes less long is no stall but a busy machine.
 	stallAfter = time.Second
@@ -72,10 +73,13 @@ func (s *stall) lasts() time.Duration {
 
 // knock finds out, until ctx ends, whether new connections are possible. Sessions
 // that are there say nothing about it: they live on while the postmaster is stopped.
+// Each attempt costs the server a process, so a postmaster that sleeps, as one does
+// that waits for connections, is asked seldom, and one that does not at once.
 func (a *Agent) knock(ctx context.Context) {
-	tick := time.NewTicker(knockInterval)
+	tick := time.NewTicker(lookInterval)
 	defer tick.Stop()
 	var of *server
+	var let time.Time // when it last let us in
 	for {
 		select {
 		case <-ctx.Done():
@@ -85,13 +89,20 @@ func (a *Agent) knock(ctx context.Context) {
 		s := a.running()
 		if s != of {
 			a.connects.reset()
-			of = s
+			of, let = s, time.Time{}
 		}
-		if s == nil || s.foreign {
+		if s == nil || s.foreign || s.asked.Load() {
 			continue
 		}
-		a.connects.try()
-		ok := a.knockOnce(ctx)
+		ok := time.Since(let) < knockInterval && asleep(s.pid)
+		if !ok {
+			a.connects.try()
+			if ok = a.knockOnce(ctx); ok {
+				let = time.Now()
+			} else {
+				let = time.Time{}
+			}
+		}
 		if ctx.Err() == nil && a.running() == s {
 			a.connects.end(ok)
 		}

@@ -53,7 +53,7 @@ func TestAgent_F43_full(t *testing.T) {
 	initialize(nodes, false)
 	n := nodes[0]
 	refused := 0 // of those who are not the agent
-	n.await("a full server that is said to work after six knocks of the agent were refused", func(r pgcluster.Report) bool {
+	n.await("a full server that is said to work after two knocks of the agent were refused", func(r pgcluster.Report) bool {
 		for { // whatever the agent has let go of, too
 			conn, err := pgx.Connect(t.Context(), n.dsn(agent.AdminRole, n.o.Secrets.Admin, "postgres"))
 			if err != nil {
@@ -66,7 +66,7 @@ func TestAgent_F43_full(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return strings.Count(string(log), "too many clients already")-refused >= 6 && r.ConnectStalled == 0 && r.AnsweredAgo < time.Second
+		return strings.Count(string(log), "too many clients already")-refused >= 2 && r.ConnectStalled == 0 && r.AnsweredAgo < time.Second
 	})
 }
 

@@ -40,14 +40,24 @@ func (a *Agent) stopInOrder(ctx context.Context, o pgcluster.Order) error {
 	if err := a.killOrphans(ctx); err != nil {
 		return err
 	}
-	d, err := a.inspect(ctx)
+	role, err := a.roleStopped(ctx)
 	if err != nil {
 		return err
 	}
-	if d.role == pgcluster.RolePrimary {
+	if role == pgcluster.RolePrimary {
 		_, err = a.save(func(s *saved) { s.Recruited = o.Stamp.Epoch })
 	}
 	return err
+}
+
+// roleStopped returns what the data would start as. Who has just seen the server's clean
+// end need not read it all again: a switchover waits for this.
+func (a *Agent) roleStopped(ctx context.Context) (pgcluster.Role, error) {
+	if r := a.Report(); r.Process == pgcluster.ProcessStopped && r.PositionKnown {
+		return r.Role, nil
+	}
+	d, err := a.inspect(ctx)
+	return d.role, err
 }
 
 // drain closes the gate and gives transactions that have written a moment to end.

@@ -79,7 +79,6 @@ func (p *Pools) nodesOf(members []pgcluster.Member, old map[pgcluster.NodeID]*no
 			slots:   make(chan struct{}, p.o.MaxConns),
 			opening: make(chan struct{}, maxOpening),
 			idled:   make(chan struct{}, p.o.MaxConns),
-			wake:    make(chan struct{}, 1),
 			open:    map[*session]struct{}{},
 			gauge:   p.metrics.connections.WithLabelValues(string(m.ID)),
 			logger:  p.o.Logger.With("node", string(m.ID)),

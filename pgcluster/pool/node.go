@@ -36,7 +36,6 @@ type node struct {
 	slots   chan struct{} // holds one element for each session that is in use or being opened
 	opening chan struct{} // holds one element for each session that a caller opens
 	idled   chan struct{} // tells who waits for a session that one may have become idle
-	wake    chan struct{} // asks tend to look
 	gauge   prometheus.Gauge
 	logger  *slog.Logger
 	stop    context.CancelFunc // ends tend; nil while it does not run
@@ -135,10 +134,6 @@ func (n *node) drop(s *session) {
 	delete(n.open, s)
 	n.gauge.Set(float64(len(n.open)))
 	n.mu.Unlock()
-	select {
-	case n.wake <- struct{}{}:
-	default:
-	}
 }
 
 // connect opens a session for a slot that the caller holds.
@@ -189,13 +184,9 @@ func (n *node) warm(ctx context.Context, s *session) error {
 // cut closes every connection under whoever uses it.
 func (n *node) cut() {
 	n.mu.Lock()
+	defer n.mu.Unlock()
 	for s := range n.open {
 		s.cutSocket()
-	}
-	n.mu.Unlock()
-	select {
-	case n.wake <- struct{}{}: // to remove the idle ones
-	default:
 	}
 }
 
@@ -213,7 +204,9 @@ func (n *node) close(gone bool) {
 	n.cut()
 }
 
-// tend keeps the minimum of live, prepared sessions until ctx ends.
+// tend keeps the minimum of live, prepared sessions until ctx ends. It takes its time:
+// a server that ends all its sessions is about to end, and who asks it for others then
+// costs it a process for each refusal.
 func (n *node) tend(ctx context.Context) {
 	wait, reachable := tendInterval, true
 	for {
@@ -234,7 +227,6 @@ func (n *node) tend(ctx context.Context) {
 		timer := time.NewTimer(wait)
 		select {
 		case <-ctx.Done():
-		case <-n.wake:
 		case <-timer.C:
 		}
 		timer.Stop()
