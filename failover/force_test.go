@@ -69,7 +69,6 @@ func TestStep_forced(t *testing.T) {
 			want: `
 				n1 closed e1 ANY 1 (n2, n3) floor 1:0/65
 				failover e2 promote n3 with ANY 1 (n2)
-				> n2 follow e2 n3
 				> n3 lead e2 ANY 1 (n2) barrier true open false`,
 		},
 	})

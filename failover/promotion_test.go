@@ -15,8 +15,16 @@ func TestStep_promotion(t *testing.T) {
 	unreachable := func(r *pgcluster.Report) { r.Barrier, r.Senders = 0, nil }
 	runSteps(t, []stepCase{
 		{
-			name: "until it is promoted, the order is repeated and standbys are re-pointed", state: failing(failover.PhasePromote, n2),
+			name: "until it is promoted, the order is repeated", state: failing(failover.PhasePromote, n2),
 			view: see(standby("n2", pledged(2)), standby("n3", pledged(2))),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 promote n2 with ANY 1 (n3)
+				> n2 lead e2 ANY 1 (n3) barrier true open false`,
+		},
+		{
+			name: "standbys are re-pointed once it lets them in", state: failing(failover.PhasePromote, n2),
+			view: see(standby("n2", pledged(2), leads(2)), standby("n3", pledged(2))),
 			want: `
 				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
 				failover e2 promote n2 with ANY 1 (n3)
@@ -162,9 +170,36 @@ func TestStep_promotion(t *testing.T) {
 			want: `
 				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
 				failover e3 barrier n2 with ANY 1 (n3)
-				> n1 follow e3 n2
 				> n2 lead e3 ANY 1 (n3) barrier true open false
 				> n3 follow e3 n2, reclone`,
+		},
+		{
+			name: "who does not run comes later, where enough others do", state: failing(failover.PhaseBarrier, n2),
+			view: see(promoted(unproven), standby("n3", pledged(2)), primary(crashed)),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 barrier n2 with ANY 1 (n3)
+				> n2 lead e2 ANY 1 (n3) barrier true open false
+				> n3 follow e2 n2`,
+		},
+		{
+			name: "who does not run is not left out if the others are too few", state: failing(failover.PhaseBarrier, n2),
+			view: see(promoted(unproven), primary(crashed)),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 barrier n2 with ANY 1 (n3)
+				> n1 follow e2 n2
+				> n2 lead e2 ANY 1 (n3) barrier true open false`,
+		},
+		{
+			name: "who does not run is not left out if the others do not get through", state: failing(failover.PhaseBarrier, n2),
+			view: waited(see(promoted(unproven), standby("n3", pledged(2)), primary(crashed)), policy.RecruitWait),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 barrier n2 with ANY 1 (n3)
+				> n1 follow e2 n2
+				> n2 lead e2 ANY 1 (n3) barrier true open false
+				> n3 follow e2 n2`,
 		},
 		{
 			name:  "F26 who may have followed one since its report pledges first",

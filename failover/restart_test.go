@@ -173,7 +173,7 @@ func TestStep_restart(t *testing.T) {
 		},
 		{
 			name: "F42 in place: stopped and pledged, so it starts in the next epoch", state: with(inPlace(failover.PhaseStop), closed),
-			view: see(primary(stopped, pledged(2)), standby("n2"), standby("n3")),
+			view: see(primary(stopped, pledged(2)), standby("n2", leads(2)), standby("n3")),
 			want: `
 				n1 closed e1 ANY 1 (n2, n3) floor 1:0/64
 				restart e2 promote n1 with ANY 1 (n2, n3) in place
@@ -332,7 +332,7 @@ func TestNumbers_afterARecovery(t *testing.T) {
 func TestStep_restartRepoints(t *testing.T) {
 	t.Parallel()
 	s := failing(failover.PhasePromote, chose("n2", "n3"), func(op *failover.Operation) { op.Kind = failover.KindRestart })
-	_, orders := failover.Step(s, see(primary(stopped, pledged(2)), standby("n2"), standby("n3")), policy)
+	_, orders := failover.Step(s, see(primary(stopped, pledged(2)), standby("n2", leads(2)), standby("n3")), policy)
 	for _, o := range orders {
 		if o.Node == "n3" && o.Kind == pgcluster.OrderFollow && o.Upstream == "n2" {
 			return

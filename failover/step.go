@@ -223,11 +223,11 @@ func (d *decision) promote() {
 		return
 	}
 	d.lead(op.To, op.Sync, true, false)
-	if !ok || r.Role != pgcluster.RoleStandby {
+	if !ok || r.Role != pgcluster.RoleStandby || r.Led != op.Epoch {
 		return
 	}
-	// Re-pointed before the promotion, a standby acknowledges the barrier sooner. In a
-	// switchover, also one for a restart, none has pledged: whom they followed is down for good.
+	// Re-pointed during the promotion, a standby acknowledges the barrier sooner; any
+	// earlier, it would be refused and come back later. In a switchover, also one for a restart, none has pledged: whom they followed is down for good.
 	for _, id := range op.Sync.Members {
 		f, ok := d.v.standby(id, d.p)
 		free := f.Recruited == op.Epoch || op.Kind == KindSwitchover || op.Kind == KindRestart
@@ -288,7 +288,25 @@ func (d *decision) barrier() {
 		return
 	}
 	d.lead(op.To, op.Sync, waits, false)
-	d.followers(r)
+	d.enlist(r)
+}
+
+// enlist brings the others to follow the new primary, whose report is up. Who does not
+// run is left until it is open, if it can do without: a rewind or a clone would keep its
+// disk busy.
+func (d *decision) enlist(up pgcluster.Report) {
+	running := 0
+	for _, m := range d.s.dataMembers() {
+		if _, ok := d.v.standby(m.ID, d.p); ok && m.ID != up.Node && d.s.mayJoin(m.ID) {
+			running++
+		}
+	}
+	all := running < d.nextK() || d.v.Now-d.v.PhaseSince >= d.p.RecruitWait
+	for _, m := range d.s.dataMembers() {
+		if r, ok := d.v.report(m.ID, d.p); ok && m.ID != up.Node && (all || r.Running()) {
+			d.follow(r, up)
+		}
+	}
 }
 
 // unreached reports whether enough standbys run for the barrier of a new primary,

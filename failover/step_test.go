@@ -119,6 +119,12 @@ func pledged(epoch uint64) change {
 	}
 }
 
+// leads is a node that has made an epoch its own; it may be promoted only later.
+func leads(epoch uint64) change { return func(r *pgcluster.Report) { r.Led = epoch } }
+
+// unproven is a primary whose barrier nobody has acknowledged yet.
+func unproven(r *pgcluster.Report) { r.Barrier = 0 }
+
 func at(lsn pgcluster.LSN) change {
 	return func(r *pgcluster.Report) { r.Position.LSN, r.Replayed = lsn, lsn }
 }

@@ -43,7 +43,7 @@ type Policy struct {
 	Cooldown    time.Duration // from one failover to the next; it doubles for each in a row
 	CooldownMax time.Duration // and grows no longer than this
 	StandbyLost time.Duration // without streaming for so long, a standby leaves the sync set
-	RecruitWait time.Duration // how long standbys are waited for before the old primary is restarted instead
+	RecruitWait time.Duration // how long standbys are waited for before others are taken too: the old primary, or who does not run
 	PromoteWait time.Duration // a promotion that takes longer has failed, and so has a barrier that no standby reaches
 	StopWait    time.Duration // a switchover that takes longer to stop or catch up has failed
 	RestartWait time.Duration // a restart of a standby that takes longer has failed
