@@ -220,7 +220,7 @@ func TestStep_fence(t *testing.T) {
 			}), fence("n1")),
 			view: see(primary(stopped, pledged(3), at(200)), standby("n3", pledged(3))),
 			want: `
-				n1 closed e1 ANY 1 (n2, n3) floor 1:0/64
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
 				failover e3 promote n3 with ANY 1 (n2) tried [n2]
 				> n3 lead e3 ANY 1 (n2) barrier true open false`,
 		},

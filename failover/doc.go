@@ -23,7 +23,8 @@
 //	    and (R, q) to recruit: k + q > |S ∪ R| and one of the sets contains the other
 //	I4  a member of S never streams from an epoch below its pledge
 //	I5  k = 0 only while k = 0 is recorded: then q is more than there are in R, and
-//	    nobody but the primary itself is promoted
+//	    nobody is promoted but the primary itself, or who has all of its log once it
+//	    has ended and pledged
 //	I6  a candidate is at or above the floor and on its lineage
 //	I7  no initdb and no clone over the data of a primary; no initdb at all once the
 //	    system id is recorded

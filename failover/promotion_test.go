@@ -41,6 +41,25 @@ func TestStep_promotion(t *testing.T) {
 				> n3 recruit e3`,
 		},
 		{
+			name: "a start in place that hangs is given up once standbys can do without it",
+			state: failing(failover.PhasePromote, chose("n1", "n2")),
+			view:  waited(see(primary(starting, pledged(2)), standby("n2"), standby("n3")), 15*time.Second),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e3 recruit
+				> n1 recruit e3
+				> n2 recruit e3
+				> n3 recruit e3`,
+		},
+		{
+			name: "it is waited for while they cannot", state: failing(failover.PhasePromote, chose("n1", "n2")),
+			view: waited(see(primary(starting, pledged(2)), standby("n2")), time.Hour),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 promote n1 with ANY 1 (n2)
+				> n1 lead e2 ANY 1 (n2) barrier true open false`,
+		},
+		{
 			name: "it falls silent: the next epoch is recruited", state: failing(failover.PhasePromote, n2),
 			view: silent(see(standby("n3", pledged(2))), standby("n2"), 1500*time.Millisecond),
 			want: `

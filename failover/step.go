@@ -146,13 +146,16 @@ func (d *decision) recruit() {
 	}
 }
 
-// promoteTo makes the choice of a candidate part of the state. What it holds
-// becomes the floor: everything acknowledged so far is at or below it.
+// promoteTo makes the choice of a candidate part of the state, and what is known to
+// include everything acknowledged so far the floor. That may be less than what the
+// candidate has: should it be lost, nobody needs the rest.
 func (d *decision) promoteTo(to pgcluster.NodeID) {
 	op := d.s.Op
 	op.To = to
-	if r, ok := d.v.report(to, d.p); ok && r.PositionKnown && r.Position.Compare(d.s.Floor) > 0 {
-		d.s.Floor = r.Position
+	if least, ok := d.atLeast(d.pledged()); ok {
+		d.s.Floor = higher(d.s.Floor, least)
+	} else if r, ok := d.v.report(to, d.p); ok && r.PositionKnown {
+		d.s.Floor = higher(d.s.Floor, r.Position)
 	}
 	op.Base = d.base(to)
 	d.setSync(d.nextSync(to))
@@ -221,6 +224,9 @@ func (d *decision) promote() {
 	case ok && r.Role == pgcluster.RoleStandby && d.v.Now-d.v.PhaseSince >= d.p.PromoteWait:
 		d.retry(fmt.Sprintf("%s was not promoted within %s", op.To, d.p.PromoteWait))
 		return
+	case ok && !r.Running() && d.v.Now-d.v.PhaseSince >= d.p.PromoteWait && d.quorumRuns(op.To):
+		d.retry(fmt.Sprintf("%s did not start within %s", op.To, d.p.PromoteWait))
+		return
 	}
 	d.lead(op.To, op.Sync, true, false)
 	if !ok || r.Role != pgcluster.RoleStandby || r.Led != op.Epoch {
@@ -235,6 +241,18 @@ func (d *decision) promote() {
 			d.follow(f, r)
 		}
 	}
+}
+
+// quorumRuns reports whether the standbys that run can do without id: enough of them to
+// recruit are members of the sync set.
+func (d *decision) quorumRuns(id pgcluster.NodeID) bool {
+	running := 0
+	for _, m := range d.s.Sync.Durable.Members {
+		if _, ok := d.v.standby(m, d.p); ok && m != id {
+			running++
+		}
+	}
+	return running >= d.s.Sync.Durable.Quorum()
 }
 
 // retry gives up on the chosen node and recruits again, one epoch higher.

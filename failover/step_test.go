@@ -138,6 +138,11 @@ func stopped(r *pgcluster.Report) {
 	r.Process, r.Senders, r.Open = pgcluster.ProcessStopped, nil, 0
 }
 
+func starting(r *pgcluster.Report) {
+	stopped(r)
+	r.Process, r.PositionKnown = pgcluster.ProcessStarting, false
+}
+
 func hangs(r *pgcluster.Report) { r.AnsweredAgo = 5 * time.Second }
 
 func deaf(r *pgcluster.Report) { r.Receiver.HeardAgo = 5 * time.Second }

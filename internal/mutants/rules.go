@@ -35,7 +35,7 @@ func choices() []mutant {
 		},
 		{
 			name: "never raise the floor", file: step,
-			old: "ok && r.PositionKnown && r.Position.Compare(d.s.Floor) > 0", new: "ok && r.Position.Compare(d.s.Floor) > 1",
+			old: "d.s.Floor = higher(d.s.Floor, least)", new: "_ = least",
 		},
 		{
 			name: "promote who has least WAL", file: choose,
