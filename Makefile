@@ -54,7 +54,8 @@ demo: deps build ## break a loaded cluster and count what was lost; RATE=300 SEE
 .PHONY: test
 test: deps ## vet, then every test with the race detector, on real PostgreSQL
 	go vet -tags=e2e ./...
-	$(REACHABLE) CGO_ENABLED=1 go test -tags=e2e -race -count=1 -timeout 25m ./...
+	$(REACHABLE) CGO_ENABLED=1 go test -tags=e2e -race -count=1 -timeout 25m $$(go list -tags=e2e ./... | grep -v /simulation)
+	$(REACHABLE) CGO_ENABLED=1 go test -tags=e2e -race -count=1 -timeout 25m -p 1 ./simulation/... # shoppers give up where others take the processors
 	go test -count=1 -run '_exhaustive$$' ./failover # single-threaded, and many times slower with the detector
 
 .PHONY: test-short
