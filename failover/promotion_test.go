@@ -41,7 +41,7 @@ func TestStep_promotion(t *testing.T) {
 				> n3 recruit e3`,
 		},
 		{
-			name: "a start in place that hangs is given up once standbys can do without it",
+			name:  "a start in place that hangs is given up once standbys can do without it",
 			state: failing(failover.PhasePromote, chose("n1", "n2")),
 			view:  waited(see(primary(starting, pledged(2)), standby("n2"), standby("n3")), 15*time.Second),
 			want: `
@@ -195,6 +195,23 @@ func TestStep_promotion(t *testing.T) {
 		{
 			name: "who does not run comes later, where enough others do", state: failing(failover.PhaseBarrier, n2),
 			view: see(promoted(unproven), standby("n3", pledged(2)), primary(crashed)),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 barrier n2 with ANY 1 (n3)
+				> n2 lead e2 ANY 1 (n3) barrier true open false
+				> n3 follow e2 n2`,
+		},
+		{
+			name: "who was re-pointed before the promotion goes on by itself", state: failing(failover.PhaseBarrier, n2),
+			view: see(promoted(unproven), standby("n3", repointed)),
+			want: `
+				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
+				failover e2 barrier n2 with ANY 1 (n3)
+				> n2 lead e2 ANY 1 (n3) barrier true open false`,
+		},
+		{
+			name: "unless it does not get through", state: failing(failover.PhaseBarrier, n2),
+			view: waited(see(promoted(unproven), standby("n3", repointed)), policy.RecruitWait),
 			want: `
 				n1 closed e1 ANY 1 (n2, n3) floor 1:0/A
 				failover e2 barrier n2 with ANY 1 (n3)

@@ -15,6 +15,32 @@ func (d *decision) followers(up pgcluster.Report) {
 	}
 }
 
+// enlist brings the others to follow the new primary, whose report is up, and disturbs
+// nobody without need. Who does not run is left until it is open, if it can do without: a
+// rewind or a clone would keep its disk busy. Who was re-pointed before the promotion
+// goes on by itself: an order that names the new timeline would have it begin again.
+func (d *decision) enlist(up pgcluster.Report) {
+	running := 0
+	for _, m := range d.s.dataMembers() {
+		if _, ok := d.v.standby(m.ID, d.p); ok && m.ID != up.Node && d.s.mayJoin(m.ID) {
+			running++
+		}
+	}
+	all := running < d.nextK() || d.v.Now-d.v.PhaseSince >= d.p.RecruitWait
+	for _, m := range d.s.dataMembers() {
+		if r, ok := d.v.report(m.ID, d.p); ok && m.ID != up.Node && (all || (r.Running() && !d.repointed(r, up))) {
+			d.follow(r, up)
+		}
+	}
+}
+
+// repointed reports whether the standby r was ordered to follow up in this epoch.
+func (d *decision) repointed(r, up pgcluster.Report) bool {
+	o := r.Order
+	return o.Kind == pgcluster.OrderFollow && o.Stamp.Epoch == d.epoch() && o.Upstream == up.Node &&
+		r.Running() && r.Role == pgcluster.RoleStandby
+}
+
 // follow orders a node to follow up, unless it accepted just that already and goes
 // on by itself.
 func (d *decision) follow(r, up pgcluster.Report) {

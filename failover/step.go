@@ -309,24 +309,6 @@ func (d *decision) barrier() {
 	d.enlist(r)
 }
 
-// enlist brings the others to follow the new primary, whose report is up. Who does not
-// run is left until it is open, if it can do without: a rewind or a clone would keep its
-// disk busy.
-func (d *decision) enlist(up pgcluster.Report) {
-	running := 0
-	for _, m := range d.s.dataMembers() {
-		if _, ok := d.v.standby(m.ID, d.p); ok && m.ID != up.Node && d.s.mayJoin(m.ID) {
-			running++
-		}
-	}
-	all := running < d.nextK() || d.v.Now-d.v.PhaseSince >= d.p.RecruitWait
-	for _, m := range d.s.dataMembers() {
-		if r, ok := d.v.report(m.ID, d.p); ok && m.ID != up.Node && (all || r.Running()) {
-			d.follow(r, up)
-		}
-	}
-}
-
 // unreached reports whether enough standbys run for the barrier of a new primary,
 // whose report is r, but too few get through to it: it hangs, or has no network.
 // A standby that catches up does get through.

@@ -122,6 +122,12 @@ func pledged(epoch uint64) change {
 // leads is a node that has made an epoch its own; it may be promoted only later.
 func leads(epoch uint64) change { return func(r *pgcluster.Report) { r.Led = epoch } }
 
+// repointed is a standby that was ordered to follow n2 in epoch 2, before its promotion.
+func repointed(r *pgcluster.Report) {
+	r.Pledged.Epoch, r.Followed, r.Receiver.Upstream = 2, 2, "n2"
+	r.Order.Stamp.Epoch, r.Order.Upstream, r.Order.Done = 2, "n2", false
+}
+
 // unproven is a primary whose barrier nobody has acknowledged yet.
 func unproven(r *pgcluster.Report) { r.Barrier = 0 }
 
