@@ -15,7 +15,8 @@
 // acknowledged commit, and too few are left for the old primary to acknowledge
 // another. The old primary itself, stopped and pledged, is as good as all of them.
 //
-// Invariants, checked after every step of the histories in failovertest:
+// Invariants. The histories in failovertest check each wherever it could break, I3 at
+// every change of what was agreed, of the rule in force and of who applies it:
 //
 //	I1  the epoch only grows; an agent refuses orders below its durable stamp
 //	I2  a primary opens to clients only in state open(epoch) held by it

@@ -319,6 +319,7 @@ func (n *node) letIn(epoch uint64) {
 	}
 	n.c.checkOpen(n, epoch)
 	p.open, p.locked = epoch, false
+	n.c.checkRules()
 	n.c.logf("%s is open in epoch %d", n.id, epoch)
 	n.publish()
 }

@@ -26,6 +26,7 @@ func (c *cluster) acknowledged(n *node, epoch uint64, r *record) {
 	}
 	c.byLSN[r.lsn] = r
 	c.acked = append(c.acked, r)
+	c.checkHeldOne("acknowledged", c.raft.state, r)
 }
 
 // checkAcked holds the WAL of n to everything that was acknowledged.
@@ -67,10 +68,14 @@ func (c *cluster) saved(prev, next failover.State) {
 		} else {
 			c.result.Shrinks++
 		}
-		c.checkHeld("after a shrink or a raise", next)
 	}
 	if next.Primary.Epoch > prev.Primary.Epoch {
 		c.openedNow(prev, next)
+	} else if !next.Sync.Durable.Equal(prev.Sync.Durable) {
+		c.checkHeld("after a change of the sync set", next)
+	}
+	if p := c.nodeOf(next.Primary.Node); p != nil && next.Primary.Access == failover.AccessOpen && p.leads(next) && !p.pg.armed {
+		c.result.Alone++
 	}
 	c.checkRules()
 	c.aim(prev, next)
@@ -101,17 +106,23 @@ func (c *cluster) openedNow(prev, next failover.State) {
 // every acknowledged commit only if K members of the recorded set have it.
 func (c *cluster) checkHeld(when string, s failover.State) {
 	for _, r := range c.acked {
-		held := 0
-		for _, id := range s.Sync.Durable.Members {
-			if c.nodeOf(id).pg.has(r) {
-				held++
-			}
-		}
-		if held < s.Sync.Durable.K {
-			c.fail("lost: %s, only %d of %s have commit %d that %s acknowledged at %s", when, held, s.Sync.Durable, r.commit, r.node, r.lsn)
+		if !c.checkHeldOne(when, s, r) {
 			return
 		}
 	}
+}
+
+func (c *cluster) checkHeldOne(when string, s failover.State, r *record) bool {
+	held := 0
+	for _, id := range s.Sync.Durable.Members {
+		if c.nodeOf(id).pg.has(r) {
+			held++
+		}
+	}
+	if held < s.Sync.Durable.K {
+		c.fail("lost: %s, only %d of %s have commit %d that %s acknowledged at %s", when, held, s.Sync.Durable, r.commit, r.node, r.lsn)
+	}
+	return held >= s.Sync.Durable.K
 }
 
 // checkOpen is I2, when an agent lets clients in.
@@ -123,16 +134,17 @@ func (c *cluster) checkOpen(n *node, epoch uint64) {
 
 // checkRules is I3: whoever acknowledges on the open primary is met by whoever a
 // failover recruits. PostgreSQL counts the senders that gave themselves a
-// priority, whichever rule they loaded it from, and each asks the k of its own.
+// priority, whichever rule they loaded it from, and each asks the k of its own. An
+// operation closes the primary to new sessions only, so it is held to this until the
+// next one opens.
 func (c *cluster) checkRules() {
 	s := c.raft.state
 	n := c.nodeOf(s.Primary.Node)
-	if n == nil || s.Primary.Access != failover.AccessOpen || n.led != s.Primary.Epoch || !n.pg.running() || n.pg.standby {
+	if n == nil || !n.leads(s) {
 		return
 	}
 	p := &n.pg
 	if !p.armed {
-		c.result.Alone++
 		c.checkRule(n, "in force", pgcluster.SyncSet{})
 		return
 	}
@@ -147,6 +159,11 @@ func (c *cluster) checkRules() {
 	if len(counting.Members) > 0 {
 		c.checkRule(n, "that walsenders apply", counting)
 	}
+}
+
+// leads reports whether n runs as the primary of the last epoch that was opened.
+func (n *node) leads(s failover.State) bool {
+	return n.led == s.Primary.Epoch && n.pg.running() && !n.pg.standby
 }
 
 // checkRule demands that any quorum meets any K; and K = 0, an acknowledgement by the

@@ -179,9 +179,8 @@ func (c *cluster) heal() {
 	c.calm = true
 	c.healed = len(c.acked)
 	c.logf("no more faults")
-	c.asked()
 	for _, n := range c.nodes {
 		n.recover()
-		n.hang, n.slowUntil, n.lagUntil, n.behind = false, 0, 0, 0
+		n.hang, n.slowUntil, n.lagUntil, n.behind, n.wallOff = false, 0, 0, 0, 0
 	}
 }

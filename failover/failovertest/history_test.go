@@ -33,9 +33,7 @@ func TestHistories(t *testing.T) {
 	r.play()
 	if r.failed != nil {
 		t.Errorf("%s; it replays by\n\tgo test ./failover/failovertest -run TestHistories -seed=%d", r.failed.err, r.failed.seed)
-		if *seeds > 0 {
-			replay(t, r.failed.seed)
-		}
+		replay(t, r.failed.seed)
 	}
 	t.Log(r)
 	if r.played >= 100 && (r.Retries == 0 || r.Shrinks == 0 || r.Operations[failover.KindSwitchover] == 0) {

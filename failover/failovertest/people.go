@@ -134,11 +134,3 @@ func (c *cluster) retag() {
 		return failover.ChangeMember(s, v, c.policy, m)
 	})
 }
-
-// asked is the end of all wishes: nothing that people chose keeps the cluster from
-// being whole.
-func (c *cluster) asked() {
-	for _, n := range c.nodes {
-		n.wallOff = 0
-	}
-}

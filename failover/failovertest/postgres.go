@@ -154,6 +154,7 @@ func (n *node) loadNames(life int) {
 	}
 	n.pg.loaded = n.pg.names
 	n.pg.reloads++
+	n.c.checkRules()
 	n.c.after(n.reloadDelay(), func() { n.arm(life) })
 	for _, l := range n.pg.senders {
 		n.c.after(n.reloadDelay(), func() { l.reload() })
@@ -169,6 +170,7 @@ func (n *node) arm(life int) {
 		return
 	}
 	p.armed = p.loaded.K > 0
+	n.c.checkRules()
 	n.publish()
 	if p.armed {
 		return
@@ -206,6 +208,7 @@ func (n *node) start() {
 		}
 		if !p.standby {
 			p.proc = pgcluster.ProcessRunning
+			n.c.checkRules()
 			n.append(0) // the disk is the start's problem
 			n.publish()
 			return

@@ -36,8 +36,14 @@ func (l *link) reload() {
 		l.c.after(l.c.between(100*time.Millisecond, 200*time.Millisecond), l.reload)
 		return
 	}
-	l.rule, l.reloads = l.up.pg.loaded, l.up.pg.reloads
+	l.load()
 	l.up.release(l)
+}
+
+// load makes the postmaster's rule the walsender's own.
+func (l *link) load() {
+	l.rule, l.reloads = l.up.pg.loaded, l.up.pg.reloads
+	l.c.checkRules()
 }
 
 // connectLater tries to connect a standby to its upstream, again and again.
@@ -75,6 +81,7 @@ func (n *node) connect() {
 	up.pg.senders = append(up.pg.senders, l)
 	n.c.logf("%s streams from %s at %s", n.id, up.id, p.position())
 	n.c.checkPrefix(l)
+	n.c.checkRules()
 	l.pump()
 }
 
@@ -167,7 +174,7 @@ func (l *link) answer(flushed pgcluster.LSN, reloads int) {
 	}
 	l.busy = false
 	if l.reloads < reloads {
-		l.rule, l.reloads = l.up.pg.loaded, l.up.pg.reloads
+		l.load()
 	}
 	l.flushed = flushed
 	l.streaming = l.streaming || flushed+5 >= l.up.pg.end()
