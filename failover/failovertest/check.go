@@ -219,10 +219,26 @@ func (c *cluster) why() string {
 		return "nothing is acknowledged"
 	case s.Sync.Pending != nil || s.Sync.Durable.K != s.K() || !c.complete(s):
 		return fmt.Sprintf("sync set is %d of %v, pending %v, want k = %d", s.Sync.Durable.K, s.Sync.Durable.Members, s.Sync.Pending, s.K())
+	case c.unserved(s) != "":
+		return string(c.unserved(s)) + " receives nothing from the primary"
 	case len(s.Absent) > 0:
 		return fmt.Sprintf("nodes are left out: %v", s.Absent)
 	case slices.ContainsFunc(s.Members, func(m pgcluster.Member) bool { return m.Leaving }):
 		return "a member has not left"
+	}
+	return ""
+}
+
+// unserved returns a member that should receive from the primary and does not.
+func (c *cluster) unserved(s failover.State) pgcluster.NodeID {
+	for _, m := range s.Members {
+		n := c.nodeOf(m.ID)
+		if m.ID == s.Primary.Node || !m.Data() || m.Leaving || !n.alive() {
+			continue
+		}
+		if l := n.pg.receiver; l == nil || l.senderGone || l.up.id != s.Primary.Node || n.followed != s.Primary.Epoch {
+			return m.ID
+		}
 	}
 	return ""
 }
