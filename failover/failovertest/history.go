@@ -28,6 +28,7 @@ type Result struct {
 	Shrinks    int
 	Raises     int
 	Changes    int // that people asked for, and could have
+	Orphans    int // states that were agreed on without their leader's knowledge
 	Alone      int // epochs that were open, for a time, with no standby to wait for
 	Virtual    time.Duration
 	Operations map[failover.Kind]int // that opened a primary

@@ -35,6 +35,7 @@ type node struct {
 	// What the agent forgets when xpd dies.
 	xpd       bool
 	life      int
+	died      time.Duration // the last of them
 	order     pgcluster.Order
 	accepted  int  // orders so far: a task of an older one is dropped
 	busy      bool // a task is under way
@@ -87,6 +88,7 @@ func (n *node) forget() {
 		n.loseData()
 	}
 	n.life++
+	n.died = n.c.now
 	n.accepted++
 	n.forgetPool()
 	n.order, n.busy, n.done, n.recloned, n.refused, n.held = pgcluster.Order{}, false, false, false, false, false

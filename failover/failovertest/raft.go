@@ -12,6 +12,7 @@ import (
 // register is what Raft agreed on, as nobody in the cluster sees it directly.
 type register struct {
 	index, term uint64
+	settled     uint64 // last term whose leader's barrier was agreed
 	state       failover.State
 	leader      int              // -1: none
 	life        int              // of the leader's xpd, when it was elected
@@ -74,7 +75,7 @@ func (n *node) barrierRaft(term uint64, life int) {
 	case !n.c.canLead(n):
 		n.c.after(100*time.Millisecond, func() { n.barrierRaft(term, life) })
 	default:
-		n.leading, n.saving = term, false
+		n.leading, n.saving, n.c.raft.settled = term, false, term
 		n.apply()
 	}
 }
@@ -173,11 +174,21 @@ func (n *node) save(next failover.State, orders []pgcluster.Order) {
 	n.saving = true
 	base, term, life := n.index, n.leading, n.life
 	n.c.after(n.c.between(2*time.Millisecond, 30*time.Millisecond), func() {
-		if n.life != life {
+		if n.life == life {
+			n.saving = false
+		}
+		if n.life != life || n.leading != term || !n.holds(term) {
+			n.orphan(base, term, next)
 			return
 		}
-		n.saving = false
-		if n.leading != term || !n.commitState(base, term, next) {
+		if n.c.raft.index != base {
+			n.apply()
+			return
+		}
+		n.c.commitState(n, next)
+		n.apply()
+		if !n.c.calm && n.c.chance(200) {
+			n.c.loseXpd(n) // saved, and nobody was told
 			return
 		}
 		n.send(orders, pgcluster.Stamp{Term: term, Index: n.index})
@@ -185,28 +196,42 @@ func (n *node) save(next failover.State, orders []pgcluster.Order) {
 	})
 }
 
-func (n *node) commitState(base, term uint64, next failover.State) bool {
+// holds reports whether n, which believes to lead term, does.
+func (n *node) holds(term uint64) bool {
+	r := &n.c.raft
+	return n.awake() && r.leader == n.i && r.life == n.life && r.term == term && n.c.canLead(n)
+}
+
+// orphan is an entry whose leader never learns what became of it. It may be on a majority
+// by then; if so, it is agreed at the latest when the next leader's barrier is.
+func (n *node) orphan(base, term uint64, next failover.State) {
 	c := n.c
-	if !n.awake() || c.raft.leader != n.i || c.raft.life != n.life || c.raft.term != term || !c.canLead(n) {
-		return false
+	if c.chance(2) {
+		return
 	}
-	if c.raft.index != base {
-		n.apply()
-		return false
-	}
+	c.after(c.between(0, time.Second), func() {
+		if c.raft.index != base || c.raft.settled > term {
+			return
+		}
+		c.result.Orphans++
+		c.commitState(n, next)
+	})
+}
+
+// commitState makes next what was agreed. Who can be told by the leader of now hears of it.
+func (c *cluster) commitState(by *node, next failover.State) {
 	prev := c.raft.state
 	c.raft.past = append(c.raft.past, prev)
 	c.raft.index++
 	c.raft.state = next
-	n.apply()
-	c.logf("%s saves %d: %s", n.id, c.raft.index, describe(next))
+	c.logf("%s saves %d: %s", by.id, c.raft.index, describe(next))
 	c.saved(prev, next)
+	leader := c.nodes[c.raft.leader]
 	for _, o := range c.nodes {
 		c.after(c.between(time.Millisecond, 40*time.Millisecond), func() {
-			o.hear(n)
+			o.hear(leader)
 		})
 	}
-	return true
 }
 
 // send gives orders to the network.
@@ -222,8 +247,11 @@ func (n *node) send(orders []pgcluster.Order, s pgcluster.Stamp) {
 }
 
 func (n *node) sendOne(o pgcluster.Order, d time.Duration) {
-	to := n.c.nodeOf(o.Node)
+	to, life, leaves := n.c.nodeOf(o.Node), n.life, n.c.now+n.c.between(0, min(d, 10*time.Millisecond))
 	n.c.after(d, func() {
+		if n.life != life && n.died < leaves {
+			return
+		}
 		if to == n || n.c.reach(n, to) {
 			to.accept(o)
 		}
