@@ -25,6 +25,7 @@ func (c *cluster) acknowledged(n *node, epoch uint64, r *record) {
 		}
 	}
 	c.byLSN[r.lsn] = r
+	r.acked = true
 	c.acked = append(c.acked, r)
 	c.checkHeldOne("acknowledged", c.raft.state, r)
 }

@@ -1,6 +1,7 @@
 package failovertest
 
 import (
+	"slices"
 	"time"
 
 	"github.com/xpd-platform/xpd/failover"
@@ -24,8 +25,8 @@ func (s *session) serves(st failover.State, p *postgres) bool {
 	return s.timeline == st.Lineage.Current()
 }
 
-// write is one client: it asks some node who is open, however old its answer, and
-// writes there over that node's pool. PostgreSQL itself does not refuse: the pool's
+// write is one client: it asks some node who is open, however old its answer, and reads
+// and writes there over that node's pool. PostgreSQL itself does not refuse: the pool's
 // sessions may write as soon as it is a primary.
 func (c *cluster) write() {
 	from := c.any()
@@ -49,12 +50,32 @@ func (c *cluster) write() {
 		return
 	}
 	c.commits++
-	epoch, life, lsn := n.led, p.life, p.end()+1
+	epoch, life, lsn, seen := n.led, p.life, p.end()+1, p.visible()
 	n.commit(c.commits, func() {
-		if p.life == life && !s.cut {
-			c.acknowledged(n, epoch, p.wal[lsn-1])
+		if p.life != life || s.cut {
+			return
 		}
+		for _, r := range seen {
+			if !r.acked {
+				c.result.Shown++
+				c.acknowledged(n, epoch, r)
+			}
+		}
+		c.acknowledged(n, epoch, p.wal[lsn-1])
 	})
+}
+
+// visible are the last rows that a query shows and that no client was promised yet. Their
+// commits wait no longer: the server died, or the wait was cancelled. What a reader saw
+// counts once a commit that it made afterwards is acknowledged.
+func (p *postgres) visible() []*record {
+	var rows []*record
+	for _, r := range p.wal[max(0, len(p.wal)-30):] {
+		if r.commit != 0 && !r.acked && !slices.ContainsFunc(p.waiting, func(w waiter) bool { return w.lsn == r.lsn }) {
+			rows = append(rows, r)
+		}
+	}
+	return rows
 }
 
 // session returns the live session of n's pool to a node, or a new one, or nil.

@@ -14,9 +14,11 @@
 //   - The agent obeys the contract of pgcluster.OrderKind one slow step at a time.
 //     It may die between any two; its pledge, its led and its followed epoch do not.
 //   - Raft is an atomic register whose leader changes. A deposed leader goes on
-//     giving orders for a while and fails to save.
-//   - The network delays, duplicates, reorders and cuts, one way or both.
+//     giving orders for a while and fails to save, or so it believes: what it tried
+//     to save may be agreed on without it.
+//   - The network delays, duplicates, loses, reorders and cuts, one way or both.
 //   - Clients write over the pool of any node, by its idea of who is open, however old.
+//     They also read: what a session showed counts once it could commit after that.
 //
 // Every acknowledged commit is remembered by identity. Check failures name the
 // invariant of package failover, or say "lost", "diverged" or "stuck".

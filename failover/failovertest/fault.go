@@ -20,7 +20,7 @@ func (c *cluster) nextFault() {
 }
 
 func (c *cluster) fault(n *node) {
-	switch c.rng.IntN(25) {
+	switch c.rng.IntN(29) {
 	case 0, 1:
 		n.killPostgres()
 	case 2, 3:
@@ -33,7 +33,7 @@ func (c *cluster) fault(n *node) {
 		c.cutLink(n, c.any(), c.between(300*time.Millisecond, 6*time.Second))
 	case 8:
 		c.elect()
-	case 9, 10:
+	case 9, 10, 28:
 		c.wish()
 	case 11:
 		c.logf("%s reloads slowly", n.id)
@@ -62,6 +62,15 @@ func (c *cluster) fault(n *node) {
 	case 24:
 		n.wallOff = c.between(0, 20*time.Minute) - 10*time.Minute
 		c.logf("%s: the wall clock is off by %s", n.id, n.wallOff.Round(time.Second))
+	case 25:
+		c.flap(n, c.any(), c.now+c.between(time.Second, 8*time.Second))
+	case 26:
+		c.lossy = c.now + c.between(time.Second, 8*time.Second)
+		c.logf("messages get lost until %s", c.lossy.Round(time.Millisecond))
+	case 27:
+		if p := c.nodeOf(c.raft.state.Primary.Node); p != nil {
+			p.cancelWaits()
+		}
 	case 20:
 		if r := n.pg.receiver; r != nil {
 			c.logf("%s: walreceiver dies", n.id)
@@ -147,6 +156,16 @@ func (c *cluster) cutLink(a, b *node, d time.Duration) {
 	}
 }
 
+// flap cuts a link again and again, for about as long as it is whole between.
+func (c *cluster) flap(a, b *node, until time.Duration) {
+	if c.calm || c.now >= until {
+		return
+	}
+	d := c.between(20*time.Millisecond, time.Second)
+	c.cutLink(a, b, d)
+	c.after(2*d, func() { c.flap(a, b, until) })
+}
+
 func (c *cluster) cutOneWay(a, b *node, d time.Duration) {
 	c.cut[a.i][b.i]++
 	c.after(d, func() { c.cut[a.i][b.i]-- })
@@ -176,7 +195,7 @@ func (c *cluster) cutOff(n *node, halves bool) {
 
 // heal ends all faults. Cuts and absences that are under way end by themselves.
 func (c *cluster) heal() {
-	c.calm = true
+	c.calm, c.lossy = true, 0
 	c.healed = len(c.acked)
 	c.logf("no more faults")
 	for _, n := range c.nodes {

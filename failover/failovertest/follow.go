@@ -127,7 +127,7 @@ func (n *node) rewind(up *node) {
 // canCopy reports whether n may copy from up, and be sure that what it gets was
 // written in the epoch of its order: another one has other slots.
 func (n *node) canCopy(up *node) bool {
-	return up != nil && up != n && n.c.talk(n, up) && !up.refuses() && !n.takesNoWAL() && up.pg.running() && !up.pg.standby && up.pg.stopping == 0 &&
+	return up != nil && up != n && n.c.talk(n, up) && !up.refuses() && !n.takesNoWAL() && !n.full() && up.pg.running() && !up.pg.standby && up.pg.stopping == 0 &&
 		up.pg.slots == n.order.Stamp.Epoch && up.knows(n)
 }
 

@@ -23,6 +23,7 @@ type Result struct {
 	Forced     int    // failovers that people accepted data loss for
 	Lost       int    // commits that they gave up by it
 	Acked      int    // commits acknowledged to clients
+	Shown      int    // of these, to readers only
 	Epochs     uint64 // of the last primary
 	Retries    int    // chosen nodes that were given up
 	Shrinks    int
@@ -39,6 +40,10 @@ const (
 	faultTime = 25 * time.Second
 	healTime  = 150 * time.Second
 )
+
+// mostDrift is how far a clock that is no worse than most runs from true time, as a
+// share of it.
+const mostDrift = 1e-3
 
 // Run plays one history and returns the first broken promise as an error.
 func Run(o Options) (Result, error) {
@@ -73,7 +78,8 @@ type cluster struct {
 	nodes  []*node
 	cut    [][]int // cut[a][b] > 0: nothing gets from a to b
 	raft   register
-	calm   bool // no more faults
+	calm   bool          // no more faults
+	lossy  time.Duration // until then, messages get lost
 
 	commits  uint64
 	acked    []*record
@@ -122,6 +128,10 @@ func (c *cluster) newNode(i int) *node {
 		Reports:  map[pgcluster.NodeID]failover.Observation{},
 		Streamed: map[pgcluster.NodeID]time.Duration{},
 	}
+	n.drift = (c.rng.Float64()*2 - 1) * mostDrift
+	if c.chance(8) {
+		n.drift *= 50
+	}
 	n.pg.proc = pgcluster.ProcessStopped
 	return n
 }
@@ -157,6 +167,9 @@ func (c *cluster) reach(a, b *node) bool { return a.up && b.up && c.cut[a.i][b.i
 
 // talk reports whether a connection between a and b can be made.
 func (c *cluster) talk(a, b *node) bool { return c.reach(a, b) && c.reach(b, a) }
+
+// drops reports whether the network loses a message.
+func (c *cluster) drops() bool { return c.now < c.lossy && c.chance(10) }
 
 func (c *cluster) between(lo, hi time.Duration) time.Duration {
 	return lo + time.Duration(c.rng.Int64N(int64(hi-lo)+1))

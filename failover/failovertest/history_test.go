@@ -128,6 +128,7 @@ func (r *run) add(s uint64, h failovertest.Result, err error) {
 	r.Raises += h.Raises
 	r.Changes += h.Changes
 	r.Alone += h.Alone
+	r.Shown += h.Shown
 	r.Orphans += h.Orphans
 	r.Virtual += h.Virtual
 	for kind, n := range h.Operations {
@@ -160,8 +161,8 @@ func (r *run) tell(ended <-chan struct{}) {
 
 // String is the figures of a run that has ended.
 func (r *run) String() string {
-	return fmt.Sprintf("%d histories from seed %d on, %.0f/s: %d commits acknowledged, %d epochs, %d retries, %d shrinks, %d raises, %d changes by people, %d times alone, %d saves without their leader, %d commits given up in %d forced failovers, in %s of virtual time; opened by %v",
-		r.played, *first, float64(r.played)/time.Since(r.began).Seconds(), r.Acked, r.Epochs, r.Retries, r.Shrinks, r.Raises, r.Changes, r.Alone, r.Orphans, r.Lost, r.Forced,
+	return fmt.Sprintf("%d histories from seed %d on, %.0f/s: %d commits acknowledged, %d of them by showing them, %d epochs, %d retries, %d shrinks, %d raises, %d changes by people, %d times alone, %d saves without their leader, %d commits given up in %d forced failovers, in %s of virtual time; opened by %v",
+		r.played, *first, float64(r.played)/time.Since(r.began).Seconds(), r.Acked, r.Shown, r.Epochs, r.Retries, r.Shrinks, r.Raises, r.Changes, r.Alone, r.Orphans, r.Lost, r.Forced,
 		r.Virtual.Round(time.Second), r.Operations)
 }
 

@@ -13,9 +13,13 @@ type ills struct {
 	stopped   time.Duration // PostgreSQL answers nothing and sends nothing
 	refusing  time.Duration // its postmaster is stopped: who is connected goes on
 	stuck     time.Duration // its disk takes no WAL
+	filled    time.Duration // its disk is full: PostgreSQL panics when it writes WAL
 
 	since time.Duration // when the last of these began
 }
+
+// clock is n's own, which runs a little faster or slower than the others'.
+func (n *node) clock() time.Duration { return n.c.now + time.Duration(float64(n.c.now)*n.drift) }
 
 func (n *node) suspended() bool { return n.c.now < n.ills.suspended }
 
@@ -28,6 +32,9 @@ func (n *node) refuses() bool { return n.silent() || n.c.now < n.ills.refusing }
 // takesNoWAL reports whether nothing can be flushed.
 func (n *node) takesNoWAL() bool { return n.silent() || n.c.now < n.ills.stuck }
 
+// full reports whether PostgreSQL dies of the next WAL that it writes.
+func (n *node) full() bool { return n.c.now < n.ills.filled }
+
 // awake is what a loop of xpd's asks first: whether anything on the host runs.
 func (n *node) awake() bool { return n.up && !n.suspended() }
 
@@ -35,7 +42,7 @@ func (n *node) fallIll() {
 	d := n.c.between(500*time.Millisecond, 12*time.Second)
 	n.ills.since = n.c.now
 	what := "host is suspended"
-	switch n.c.rng.IntN(4) {
+	switch n.c.rng.IntN(5) {
 	case 0:
 		n.ills.suspended = n.c.now + d
 		n.c.after(d, n.wake)
@@ -48,6 +55,12 @@ func (n *node) fallIll() {
 	case 3:
 		what = "the disk takes no WAL"
 		n.ills.stuck = n.c.now + d
+	case 4:
+		what = "the disk is full"
+		n.ills.filled = n.c.now + d
+		if !n.pg.standby {
+			n.killPostgres()
+		}
 	}
 	n.c.logf("%s: %s for %s", n.id, what, d.Round(time.Millisecond))
 }
@@ -56,7 +69,7 @@ func (n *node) fallIll() {
 // through is no silence of others.
 func (n *node) wake() {
 	if n.alive() && !n.suspended() {
-		n.view.Since = n.c.now
+		n.view.Since = n.clock()
 		n.view.Reports = map[pgcluster.NodeID]failover.Observation{}
 	}
 }

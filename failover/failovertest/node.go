@@ -16,6 +16,7 @@ type node struct {
 
 	voter   bool // in Raft
 	wallOff time.Duration
+	drift   float64 // of the clock, from those of the others
 	ills    ills
 
 	pg        postgres
@@ -102,7 +103,7 @@ func (n *node) startXpd() {
 	n.c.logf("%s: xpd starts", n.id)
 	n.xpd = true
 	n.restore()
-	n.view.Since = n.c.now
+	n.view.Since = n.clock()
 	n.view.Reports = map[pgcluster.NodeID]failover.Observation{}
 	n.view.Streamed = map[pgcluster.NodeID]time.Duration{}
 	n.view.Opened = nil
@@ -243,17 +244,17 @@ func (n *node) lastReport() pgcluster.Report {
 
 // observe takes a report in, unless it is older than what is known.
 func (n *node) observe(from *node, r pgcluster.Report) {
-	if !n.alive() || !n.awake() || (from != n && !n.c.talk(from, n)) {
+	if !n.alive() || !n.awake() || (from != n && (!n.c.talk(from, n) || n.c.drops())) {
 		return
 	}
 	if old, ok := n.view.Reports[r.Node]; ok && old.Report.Seq > r.Seq {
 		return
 	}
-	n.view.Reports[r.Node] = failover.Observation{Report: r, At: n.c.now}
+	n.view.Reports[r.Node] = failover.Observation{Report: r, At: n.clock()}
 	if r.Node == n.replica.Primary.Node {
 		for _, s := range r.Senders {
 			if s.Streaming {
-				n.view.Streamed[s.Node] = n.c.now
+				n.view.Streamed[s.Node] = n.clock()
 			}
 		}
 	}

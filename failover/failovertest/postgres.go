@@ -13,6 +13,7 @@ type record struct {
 	timeline pgcluster.Timeline
 	lsn      pgcluster.LSN // its end
 	commit   uint64        // of a client; 0 for everything else
+	acked    bool          // a client was told that it is committed, or was shown it
 	epoch    uint64        // that the writer led
 	node     pgcluster.NodeID
 }
@@ -100,6 +101,17 @@ func (n *node) commit(id uint64, released func()) {
 		return
 	}
 	n.pg.waiting = append(n.pg.waiting, waiter{lsn: lsn, released: released})
+}
+
+// cancelWaits has some commits wait no longer: their clients are told that nobody knows,
+// and everybody else sees the rows.
+func (n *node) cancelWaits() {
+	p := &n.pg
+	before := len(p.waiting)
+	p.waiting = slices.DeleteFunc(p.waiting, func(w waiter) bool {
+		return p.wal[w.lsn-1].commit != 0 && !n.c.chance(4)
+	})
+	n.c.logf("%s: %d commits are cancelled while they wait", n.id, before-len(p.waiting))
 }
 
 // release acknowledges waiting commits as the walsender of l sees them: it counts
@@ -206,6 +218,10 @@ func (n *node) start() {
 		if p.life != life {
 			return
 		}
+		if !p.standby && n.full() {
+			n.end(pgcluster.ProcessCrashed)
+			return
+		}
 		if !p.standby {
 			p.proc = pgcluster.ProcessRunning
 			n.c.checkRules()
@@ -256,6 +272,10 @@ func (n *node) promote() {
 	}
 	n.c.after(d, func() {
 		if p.life != life || !p.standby || !p.promoting {
+			return
+		}
+		if n.full() {
+			n.end(pgcluster.ProcessCrashed)
 			return
 		}
 		if n.takesNoWAL() {

@@ -95,7 +95,7 @@ func (n *node) trackFailovers(old failover.Primary) {
 	if n.replica.Primary.Epoch <= old.Epoch || len(h) == 0 || h[len(h)-1].Kind != string(failover.KindFailover) {
 		return
 	}
-	n.view.Opened = append(slices.Clone(n.view.Opened), n.c.now)
+	n.view.Opened = append(slices.Clone(n.view.Opened), n.clock())
 	if over := len(n.view.Opened) - 30; over > 0 {
 		n.view.Opened = n.view.Opened[over:]
 	}
@@ -107,7 +107,7 @@ func (n *node) trackPhase() {
 		key = phaseKey{op.ID, op.Epoch, op.Phase, op.To}
 	}
 	if key != n.phase {
-		n.phase, n.view.PhaseSince = key, n.c.now
+		n.phase, n.view.PhaseSince = key, n.clock()
 	}
 }
 
@@ -156,8 +156,8 @@ func (n *node) tick() {
 
 // look brings the view up to this moment, by clocks that need not agree.
 func (n *node) look() {
-	n.view.Now = n.c.now
-	n.view.Wall = time.Unix(0, 0).Add(n.c.now + n.wallOff)
+	n.view.Now = n.clock()
+	n.view.Wall = time.Unix(0, 0).Add(n.clock() + n.wallOff)
 }
 
 // unchanged compares two states. What only grows is compared by its length.
@@ -249,7 +249,7 @@ func (n *node) send(orders []pgcluster.Order, s pgcluster.Stamp) {
 func (n *node) sendOne(o pgcluster.Order, d time.Duration) {
 	to, life, leaves := n.c.nodeOf(o.Node), n.life, n.c.now+n.c.between(0, min(d, 10*time.Millisecond))
 	n.c.after(d, func() {
-		if n.life != life && n.died < leaves {
+		if (n.life != life && n.died < leaves) || (to != n && n.c.drops()) {
 			return
 		}
 		if to == n || n.c.reach(n, to) {

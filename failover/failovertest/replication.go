@@ -141,6 +141,10 @@ func (l *link) arrive(b batch) {
 	}
 	l.heard = l.c.now
 	if len(p.wal) < len(b.wal) {
+		if n.full() {
+			n.end(pgcluster.ProcessCrashed)
+			return
+		}
 		l.c.checkPledge(l, b)
 		p.wal = append(p.wal, b.wal[len(p.wal):]...)
 		n.adoptLineage(b.lineage)
