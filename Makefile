@@ -64,7 +64,7 @@ test-short: deps ## the tests that are quick, without the race detector
 
 .PHONY: simulate
 simulate: ## play seeded histories of cluster control in a model; SEEDS=100000 FIRST=0 to choose
-	GOGC=off GOMEMLIMIT=4GiB go test ./failover/failovertest -run '^TestHistories$$' -count=1 -timeout 0 -v -seeds=$(or $(SEEDS),100000) -first=$(or $(FIRST),0)
+	GOGC=400 go test ./failover/failovertest -run '^TestHistories$$' -count=1 -timeout 0 -v -seeds=$(or $(SEEDS),100000) -first=$(or $(FIRST),0)
 
 # internal/faults sums up what the tests print; all of it is in bin/faults/test.json.
 .PHONY: faults
