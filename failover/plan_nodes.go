@@ -188,6 +188,8 @@ func (d *decision) rather(r pgcluster.Report, a, b pgcluster.NodeID) string {
 		return fmt.Sprintf("priority %d, %s has %d", m.Priority, b, o.Priority)
 	case s.Flushed != t.Flushed:
 		return fmt.Sprintf("%d bytes further than %s", gap(s.Flushed, t.Flushed), b)
+	case d.replayed(r, a) != d.replayed(r, b):
+		return fmt.Sprintf("%d bytes less to replay than %s", gap(d.replayed(r, a), d.replayed(r, b)), b)
 	}
 	return fmt.Sprintf("as far as %s, and listed before it", b)
 }

@@ -277,6 +277,23 @@ func TestPlanSwitchover(t *testing.T) {
 			},
 		},
 		{
+			name: "the better one has much to replay", view: see(primary(func(r *pgcluster.Report) {
+				r.Position.LSN = 40 << 20
+				r.Senders[0].Flushed, r.Senders[1].Flushed, r.Senders[1].Replayed = 40<<20, 39<<20, 39<<20
+			}), standby("n2"), standby("n3")), state: steady(),
+			want: []string{
+				`switchover e2 n1 -> "n3" sync ANY 1 (n2)`, "n1: primary, -",
+				"n2: no, has 39 MiB to replay before it could take writes", "n3: chosen, the only one that can take over at once",
+			},
+		},
+		{
+			name: "less to replay", state: steady(), view: see(primary(), standby("n2", func(r *pgcluster.Report) { r.Replayed = 90 }), standby("n3")),
+			want: []string{
+				`switchover e2 n1 -> "n3" sync ANY 1 (n2)`, "n1: primary, -",
+				"n2: possible, n3 is better: 10 bytes less to replay than n2", "n3: chosen, 10 bytes less to replay than n2",
+			},
+		},
+		{
 			name: "the primary is silent", state: steady(), view: see(standby("n2"), standby("n3")),
 			want: []string{`switchover e0 n1 -> "" sync `, "refused: the primary n1 does not report", "n1: primary, -", "n2: no, -", "n3: no, -"},
 		},

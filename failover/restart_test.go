@@ -148,6 +148,17 @@ func TestStep_restart(t *testing.T) {
 				> n3 follow e1 n1`,
 		},
 		{
+			name: "F42 who has it has much to replay: the primary is restarted where it is", state: rolling("n3", "n3", "n1"),
+			view: see(primary(higher, func(r *pgcluster.Report) {
+				r.Position.LSN = 40 << 20
+				r.Senders[0].Flushed, r.Senders[1].Flushed = 40<<20, 40<<20
+			}), standby("n2"), standby("n3", restarted)),
+			want: stays + `
+				restart e2 checkpoint in place
+				> n1 checkpoint e1
+				> n3 follow e1 n1`,
+		},
+		{
 			name: "F42 one gets lower, one higher: the primary's turn is between", state: rolling("n3", "n3", "n1", "n2", "n3"),
 			view: see(primary(lower, higher), standby("n2"), standby("n3", restarted)),
 			want: stays + `

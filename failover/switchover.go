@@ -16,8 +16,9 @@ type RefusedError struct{ Reason string }
 func (e *RefusedError) Error() string { return "refused: " + e.Reason }
 
 // Switchover returns the state in which the role begins to move to node to, or to
-// the standby of the highest priority, of equals the furthest, if to is empty. It returns a *RefusedError if the
-// move could not be done at once and without loss. From a fenced primary it is a failover.
+// the standby of the highest priority, of equals the furthest, of those the one with least to
+// replay, if to is empty. It returns a *RefusedError if the move could not be done at once and
+// without loss. From a fenced primary it is a failover.
 func Switchover(s State, v View, p Policy, to pgcluster.NodeID, reason string) (State, error) {
 	d := decision{s: s.clone(), v: v, p: p}
 	if s.Op != nil {
@@ -55,7 +56,7 @@ func Switchover(s State, v View, p Policy, to pgcluster.NodeID, reason string) (
 
 func (d *decision) switchoverTarget(r pgcluster.Report, to pgcluster.NodeID) (pgcluster.NodeID, []string) {
 	var best pgcluster.NodeID
-	var bestAt pgcluster.LSN
+	var bestAt, bestReplayed pgcluster.LSN
 	var priority int
 	var refusals []string
 	for _, m := range d.s.dataMembers() {
@@ -73,14 +74,41 @@ func (d *decision) switchoverTarget(r pgcluster.Report, to pgcluster.NodeID) (pg
 			refusals = append(refusals, fmt.Sprintf("%s does not stream from %s, or is too far behind", m.ID, d.s.Primary.Node))
 		case !d.s.Sync.Durable.Has(m.ID) && (!m.NoSync || to == ""):
 			refusals = append(refusals, fmt.Sprintf("%s is not in the sync set", m.ID))
+		case d.replays(r, m.ID) != "":
+			refusals = append(refusals, fmt.Sprintf("%s %s", m.ID, d.replays(r, m.ID)))
 		default:
 			s, _ := r.Sender(m.ID)
-			if best == "" || m.Priority > priority || (m.Priority == priority && s.Flushed > bestAt) {
-				best, bestAt, priority = m.ID, s.Flushed, m.Priority
+			replayed := d.replayed(r, m.ID)
+			if best == "" || cmp.Or(cmp.Compare(m.Priority, priority), cmp.Compare(s.Flushed, bestAt), cmp.Compare(replayed, bestReplayed)) > 0 {
+				best, bestAt, bestReplayed, priority = m.ID, s.Flushed, replayed, m.Priority
 			}
 		}
 	}
 	return best, refusals
+}
+
+// replayed is how far id has replayed at least, as it says itself or the primary r heard from
+// it: a standby that is idle tells its primary late.
+func (d *decision) replayed(r pgcluster.Report, id pgcluster.NodeID) pgcluster.LSN {
+	f, _ := d.v.report(id, d.p)
+	s, _ := r.Sender(id)
+	return max(f.Replayed, s.Replayed)
+}
+
+// replays says that id, which has the WAL of the primary r, has too much of it to replay yet,
+// or "": a promotion waits for that, and so do writes. The lag is of the last WAL that was
+// replayed, so it counts only while there is more. It may be all that tells of a standby that
+// applies late on purpose, and the distance all that tells of one whose replay is paused.
+func (d *decision) replays(r pgcluster.Report, id pgcluster.NodeID) string {
+	behind := max(r.Position.LSN, d.replayed(r, id)) - d.replayed(r, id)
+	s, _ := r.Sender(id)
+	switch {
+	case behind > d.p.MaxGap:
+		return fmt.Sprintf("has %d MiB to replay before it could take writes", behind>>20)
+	case behind > 0 && s.ReplayLag > d.p.MaxReplayLag:
+		return fmt.Sprintf("replays what is %s old: writes would wait for it", tenths(s.ReplayLag))
+	}
+	return ""
 }
 
 // checkpoint keeps the stop short, also of a primary that is restarted in place. It is
@@ -97,6 +125,8 @@ func (d *decision) checkpoint() {
 		d.abort("the checkpoint did not end in time")
 	case !op.InPlace && !d.joinable(r, op.To):
 		d.abort(fmt.Sprintf("%s does not stream any more", op.To))
+	case !op.InPlace && d.replays(r, op.To) != "":
+		d.abort(fmt.Sprintf("%s %s", op.To, d.replays(r, op.To)))
 	case r.Order.Kind == pgcluster.OrderCheckpoint && r.Order.Done:
 		d.s.Primary.Access = AccessClosed
 		op.enter(PhaseStop, d.v)

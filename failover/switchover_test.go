@@ -39,6 +39,14 @@ func TestStep_switchover(t *testing.T) {
 			want: `n1 open e1 ANY 1 (n2, n3) floor 1:0/A`,
 		},
 		{
+			name: "F37 the candidate's replay was paused meanwhile: forgotten, nothing was closed", state: switching(failover.PhaseCheckpoint),
+			view: see(primary(checkpointed, func(r *pgcluster.Report) {
+				r.Position.LSN = 101 + policy.MaxGap
+				r.Senders[0].Flushed, r.Senders[1].Flushed = r.Position.LSN, r.Position.LSN
+			}), standby("n2"), standby("n3")),
+			want: `n1 open e1 ANY 1 (n2, n3) floor 1:0/A`,
+		},
+		{
 			name: "F37 the checkpoint takes too long: forgotten", state: switching(failover.PhaseCheckpoint),
 			view: waited(see(primary(), standby("n2"), standby("n3")), 10*time.Second),
 			want: `n1 open e1 ANY 1 (n2, n3) floor 1:0/A`,
@@ -181,6 +189,42 @@ func TestSwitchover(t *testing.T) {
 			name: "to one that is too far behind", state: steady(), to: "n2",
 			view:    see(primary(func(r *pgcluster.Report) { r.Position.LSN = 101 + policy.MaxGap }), standby("n2"), standby("n3")),
 			refused: "refused: n2 does not stream from n1, or is too far behind",
+		},
+		{
+			name: "to one with much to replay", state: steady(), to: "n2",
+			view: see(primary(func(r *pgcluster.Report) {
+				r.Position.LSN = 101 + policy.MaxGap
+				r.Senders[0].Flushed, r.Senders[0].Replayed = r.Position.LSN, 100
+			}), standby("n2"), standby("n3")),
+			refused: "refused: n2 has 16 MiB to replay before it could take writes",
+		},
+		{
+			name: "to one that says it has replayed it since", state: steady(), to: "n2", want: "n2",
+			view: see(primary(func(r *pgcluster.Report) {
+				r.Position.LSN = 101 + policy.MaxGap
+				r.Senders[0].Flushed, r.Senders[0].Replayed = r.Position.LSN, 100
+			}), standby("n2", at(101+policy.MaxGap)), standby("n3")),
+		},
+		{
+			name: "to one that applies little, and late", state: steady(), to: "n2",
+			view: see(primary(func(r *pgcluster.Report) {
+				r.Senders[0].ReplayLag = 5*time.Second + time.Millisecond
+			}), standby("n2", func(r *pgcluster.Report) { r.Replayed = 99 }), standby("n3")),
+			refused: "refused: n2 replays what is 5s old: writes would wait for it",
+		},
+		{
+			name: "an idle primary: the lag is an old one", state: steady(), to: "n2", want: "n2",
+			view: see(primary(func(r *pgcluster.Report) { r.Senders[0].ReplayLag = time.Minute }), standby("n2"), standby("n3")),
+		},
+		{
+			name: "as far as each other: to the one with less to replay", state: steady(), want: "n3",
+			view: see(primary(), standby("n2", func(r *pgcluster.Report) { r.Replayed = 90 }), standby("n3")),
+		},
+		{
+			name: "not to the better one while it has much to replay", want: "n3",
+			state: steadyWith(tagged(map[int]pgcluster.Member{2: {Priority: 9}})),
+			view: see(primary(func(r *pgcluster.Report) { r.Senders[0].ReplayLag = time.Hour }),
+				standby("n2", func(r *pgcluster.Report) { r.Replayed = 99 }), standby("n3")),
 		},
 		{
 			name: "to one that no commit waits for", view: all, to: "n3", refused: "refused: n3 is not in the sync set",

@@ -47,7 +47,9 @@ type Policy struct {
 	PromoteWait time.Duration // a promotion that takes longer has failed, and so has a barrier that no standby reaches
 	StopWait    time.Duration // a switchover that takes longer to stop or catch up has failed
 	RestartWait time.Duration // a restart of a standby that takes longer has failed
-	MaxGap      pgcluster.LSN // a standby further behind is not added to the sync set
+	MaxGap      pgcluster.LSN // a standby further behind is not added to the sync set, and with more to replay it takes no role over
+
+	MaxReplayLag time.Duration // nor does one that replays what is older
 }
 
 // DefaultPolicy suits hosts in one region.
@@ -68,6 +70,8 @@ func DefaultPolicy() Policy {
 		StopWait:    10 * time.Second,
 		RestartWait: time.Minute,
 		MaxGap:      16 << 20,
+
+		MaxReplayLag: 5 * time.Second,
 	}
 }
 
