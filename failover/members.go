@@ -190,7 +190,7 @@ func (s State) withMembers(v View, members []pgcluster.Member, kind string, id p
 	d := decision{s: s.clone(), v: v}
 	d.s.Gone = gone(s.Gone, s.Members, members)
 	d.s.Members = members
-	d.s.Settings.Version++
+	d.s.Settings.Version = d.newest() + 1
 	d.record(Event{At: v.Wall, Epoch: s.Primary.Epoch, Kind: kind, Node: id, Reason: reason})
 	return d.s
 }

@@ -49,7 +49,7 @@ func Configure(s State, v View, _ Policy, mode Mode, k int, postgres map[string]
 		if len(postgres) == 0 {
 			set.Postgres = nil
 		}
-		set.Version++
+		set.Version = d.newest() + 1
 	}
 	set.Mode, set.K = mode, k
 	d.record(Event{At: v.Wall, Epoch: s.Primary.Epoch, Kind: "settings", Reason: strings.Join(changes, "; ")})

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/pgcluster"
@@ -94,5 +95,35 @@ func TestSettings_decodesWhatIsGone(t *testing.T) {
 	old := `{"settings":{"postgres":{"max_connections":"200"},"version":3,"before":{"max_connections":"100"}}}`
 	if err := json.Unmarshal([]byte(old), &s); err != nil || s.Settings.Version != 3 || s.Settings.Postgres["max_connections"] != "200" {
 		t.Errorf("json.Unmarshal() = %v, settings %+v", err, s.Settings)
+	}
+}
+
+// After a recovery from a node that lagged, agents know versions that nobody has agreed
+// on. They ignore what is lower, so what is agreed on gets a version above all of them.
+func TestStep_versionsThatWereLost(t *testing.T) {
+	t.Parallel()
+	has := func(version uint64) change { return func(r *pgcluster.Report) { r.Config = version } }
+	s := steady()
+	s.Settings.Version = 10
+	same, _ := failover.Step(s, see(primary(has(10)), standby("n2", has(9)), standby("n3")), policy)
+	if same.Settings.Version != 10 || len(same.History) > 0 {
+		t.Errorf("version %d, history %v; want version 10 and nothing told", same.Settings.Version, same.History)
+	}
+	v := silent(see(primary(has(10)), standby("n2", has(10))), standby("n3", has(12)), time.Hour)
+	for name, changed := range map[string]func() (failover.State, error){
+		"nothing but time": func() (failover.State, error) { n, _ := failover.Step(s, v, policy); return n, nil },
+		"settings": func() (failover.State, error) {
+			return failover.Configure(s, v, policy, "", 0, map[string]string{"work_mem": "8MB"})
+		},
+		"tags": func() (failover.State, error) {
+			m := s.Members[1]
+			m.Priority = 1
+			return failover.ChangeMember(s, v, policy, m)
+		},
+	} {
+		got, err := changed()
+		if err != nil || got.Settings.Version != 13 || eventKinds(got) == "" {
+			t.Errorf("%s: version %d, history %q, %v; want 13, as one node has 12", name, got.Settings.Version, eventKinds(got), err)
+		}
 	}
 }

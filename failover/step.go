@@ -18,6 +18,7 @@ func Step(s State, v View, p Policy) (State, []pgcluster.Order) {
 	d.endAbsences()
 	d.noteAside()
 	d.noteOutage()
+	d.outnumber()
 	switch {
 	case s.Op == nil && s.SystemID == "":
 		d.beginBootstrap()
@@ -87,6 +88,31 @@ func (d *decision) number() uint64 {
 	}
 	d.s.Ops++
 	return d.s.Ops
+}
+
+// newest returns the highest version of a configuration that there is, agreed on or not.
+// After a recovery from a node that knew less, others have one that the state does not
+// know of, and ignore what has a lower version.
+func (d *decision) newest() uint64 {
+	version := d.s.Settings.Version
+	for _, o := range d.v.Reports {
+		version = max(version, o.Report.Config)
+	}
+	return version
+}
+
+// outnumber sees that every node goes by what was agreed on, though it may have come back
+// with a higher version only now.
+func (d *decision) outnumber() {
+	version := d.newest()
+	if version == d.s.Settings.Version {
+		return
+	}
+	d.record(Event{
+		At: d.v.Wall, Epoch: d.s.Primary.Epoch, Kind: "settings",
+		Reason: fmt.Sprintf("a node has version %d, which was lost: version %d is what was version %d", version, version+1, d.s.Settings.Version),
+	})
+	d.s.Settings.Version = version + 1
 }
 
 // beginBootstrap chooses where initdb will run. It waits for every member, so that
