@@ -36,8 +36,9 @@ type GroupChange struct {
 //
 // A new member votes once it is stable: until then its vote could only be missed. A
 // server that is no member any more goes first, for if it is dead it counts against
-// the majority; but only once it had the time to learn of it (told).
-func NextGroupChange(servers []Server, members []pgcluster.Member, self pgcluster.NodeID, stable, told func(pgcluster.NodeID) bool) (GroupChange, bool) {
+// the majority; but only once it had the time to learn of it (told), and not while those
+// that answer would be no majority without it: nobody could take that back.
+func NextGroupChange(servers []Server, members []pgcluster.Member, self pgcluster.NodeID, stable, told, answers func(pgcluster.NodeID) bool) (GroupChange, bool) {
 	isMember := func(id pgcluster.NodeID) bool {
 		return slices.ContainsFunc(members, func(m pgcluster.Member) bool { return m.ID == id })
 	}
@@ -47,6 +48,9 @@ func NextGroupChange(servers []Server, members []pgcluster.Member, self pgcluste
 		}
 		if s.ID == self {
 			return GroupChange{Step: GroupLeave, Server: s}, true
+		}
+		if s.Voter && !majorityWithout(servers, s.ID, answers) {
+			continue
 		}
 		return GroupChange{Step: GroupRemove, Server: s}, true
 	}
@@ -60,4 +64,19 @@ func NextGroupChange(servers []Server, members []pgcluster.Member, self pgcluste
 		}
 	}
 	return GroupChange{}, false
+}
+
+// majorityWithout reports whether those that answer are a majority of the voters but id.
+func majorityWithout(servers []Server, id pgcluster.NodeID, answers func(pgcluster.NodeID) bool) bool {
+	voters, there := 0, 0
+	for _, s := range servers {
+		if !s.Voter || s.ID == id {
+			continue
+		}
+		voters++
+		if answers(s.ID) {
+			there++
+		}
+	}
+	return there > voters/2
 }

@@ -62,9 +62,9 @@ const maxDataMembers = 7
 
 // AddMember returns the state in which m belongs to the cluster. A node with a
 // PostgreSQL becomes a standby; once it streams, commits may wait for it. It returns
-// a *RefusedError for a name or address that is taken, or while the primary changes.
+// a *RefusedError for a name or address that is taken, while the primary changes, and in a pause.
 func AddMember(s State, v View, _ Policy, m pgcluster.Member) (State, error) {
-	if err := s.calm(); err != nil {
+	if err := s.tended(); err != nil {
 		return s, err
 	}
 	if _, err := pgcluster.ParseNodeID(string(m.ID)); err != nil {
@@ -93,9 +93,10 @@ func AddMember(s State, v View, _ Policy, m pgcluster.Member) (State, error) {
 
 // RemoveMember returns the state in which id is on its way out: commits cease to wait
 // for it, whether it is there or not, and Step drops it then. It returns a
-// *RefusedError for the primary, and where too few would be left, or stream at present.
+// *RefusedError for the primary, in a pause, and where too few would be left, or stream or
+// vote in Raft at present.
 func RemoveMember(s State, v View, p Policy, id pgcluster.NodeID) (State, error) {
-	if err := s.calm(); err != nil {
+	if err := s.tended(); err != nil {
 		return s, err
 	}
 	m, known := s.Member(id)
@@ -108,7 +109,38 @@ func RemoveMember(s State, v View, p Policy, id pgcluster.NodeID) (State, error)
 		return s, &RefusedError{fmt.Sprintf("%s is primary: switch over to another node first", id)}
 	}
 	m.Leaving = true
-	return s.changeMember(v, p, m, "leaving")
+	next, err := s.changeMember(v, p, m, "leaving")
+	if err != nil {
+		return s, err
+	}
+	if refusal := next.leaderless(v, p, id); refusal != "" {
+		return s, &RefusedError{refusal}
+	}
+	return next, nil
+}
+
+// leaderless says why Raft could agree on nothing more once those who leave, id the last of
+// them, are out of its group: then nobody could even take them back. One that does not
+// answer is no loss to it, whoever else does: after a recovery, none of the lost ones votes.
+func (s State) leaderless(v View, p Policy, id pgcluster.NodeID) string {
+	if _, ok := v.report(id, p); !ok {
+		return ""
+	}
+	left, dead := 0, []pgcluster.NodeID(nil)
+	for _, m := range s.Members {
+		if m.Leaving {
+			continue
+		}
+		left++
+		if _, ok := v.report(m.ID, p); !ok {
+			dead = append(dead, m.ID)
+		}
+	}
+	if majority := left/2 + 1; left-len(dead) < majority {
+		return fmt.Sprintf("Raft would need %d of the %d nodes that are left without %s, and %d of them answer (silent: %s): "+
+			"bring one of those back or remove it first, or add a node or a witness (pgctl node add)", majority, left, id, left-len(dead), list(dead))
+	}
+	return ""
 }
 
 // ChangeMember returns the state in which the member of m's name has m's tags. It
@@ -202,6 +234,18 @@ func (s State) calm() error {
 	}
 	if s.Primary.Access != AccessOpen {
 		return &RefusedError{"the cluster has no open primary"}
+	}
+	return nil
+}
+
+// tended returns a *RefusedError while nothing would be done for a member that comes or
+// goes.
+func (s State) tended() error {
+	if err := s.calm(); err != nil {
+		return err
+	}
+	if s.Paused != nil {
+		return &RefusedError{"the cluster is paused, so that no node is taken in or let go: pgctl resume first"}
 	}
 	return nil
 }

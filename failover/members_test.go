@@ -38,6 +38,15 @@ func TestChangesOfMembers(t *testing.T) {
 	}
 	n4 := pgcluster.Member{ID: "n4", Host: "n4", HTTPPort: 1, RaftPort: 2, PGPort: 3}
 	pair := func(s *failover.State) { s.Members = s.Members[:2] }
+	witnessed := steadyWith(pair, durable(1, "n2"), func(s *failover.State) {
+		s.Members = append(s.Members, pgcluster.Member{ID: "n3", Witness: true})
+	})
+	witness := report("n3", pgcluster.RoleNone, nil)
+	five := steadyWith(func(s *failover.State) {
+		s.Members = append(s.Members, pgcluster.Member{ID: "n4"}, pgcluster.Member{ID: "n5"})
+		s.Settings.K = 1
+	})
+	paused := until(noon, steady())
 	for _, tt := range []struct {
 		name    string
 		state   failover.State
@@ -106,6 +115,44 @@ func TestChangesOfMembers(t *testing.T) {
 			name: "remove who is lost and not waited for", state: steadyWith(durable(1, "n2")), request: remove("n3"),
 			view: see(primary(func(r *pgcluster.Report) { r.Senders = r.Senders[:1] }), standby("n2")),
 			want: []pgcluster.Member{{ID: "n2"}, {ID: "n3", Leaving: true}},
+		},
+		{
+			name: "a paused cluster: nobody would let it go", state: paused, request: remove("n3"),
+			refused: "refused: the cluster is paused, so that no node is taken in or let go: pgctl resume first",
+		},
+		{
+			name: "a paused cluster: nobody would take it in", state: paused, request: add(n4),
+			refused: "refused: the cluster is paused, so that no node is taken in or let go: pgctl resume first",
+		},
+		{
+			name: "remove a witness that the majority rests on", state: witnessed, view: see(primary(), witness), request: remove("n3"),
+			refused: "refused: Raft would need 2 of the 2 nodes that are left without n3, and 1 of them answer (silent: n2): " +
+				"bring one of those back or remove it first, or add a node or a witness (pgctl node add)",
+		},
+		{
+			name: "remove a witness that is dead", state: witnessed, view: see(primary(), standby("n2")), request: remove("n3"),
+			want: []pgcluster.Member{{ID: "n2"}, {ID: "n3", Witness: true, Leaving: true}},
+		},
+		{
+			name: "remove one of three that answer, of five", state: five, request: remove("n3"),
+			refused: "refused: Raft would need 3 of the 4 nodes that are left without n3, and 2 of them answer (silent: n4, n5): " +
+				"bring one of those back or remove it first, or add a node or a witness (pgctl node add)",
+		},
+		{
+			name: "remove one of two that are dead, of five", state: five, request: remove("n4"),
+			want: []pgcluster.Member{{ID: "n2"}, {ID: "n3"}, {ID: "n4", Leaving: true}, {ID: "n5"}},
+		},
+		{
+			name: "remove who is lost after a recovery: two of four answer", state: five, request: remove("n4"),
+			view: see(primary(), standby("n2")),
+			want: []pgcluster.Member{{ID: "n2"}, {ID: "n3"}, {ID: "n4", Leaving: true}, {ID: "n5"}},
+		},
+		{
+			name: "remove one that answers, once the dead are on their way", request: remove("n3"),
+			state: steadyWith(func(s *failover.State) {
+				s.Members = append(s.Members, pgcluster.Member{ID: "n4", Leaving: true}, pgcluster.Member{ID: "n5", Leaving: true})
+			}),
+			want: []pgcluster.Member{{ID: "n2"}, {ID: "n3", Leaving: true}, {ID: "n4", Leaving: true}, {ID: "n5", Leaving: true}},
 		},
 		{
 			name: "remove again", request: remove("n3"), refused: "refused: n3 is being removed already",

@@ -27,6 +27,7 @@ type grouper struct {
 	at      time.Time // of the last look
 	busy    *atomic.Bool
 	removed map[pgcluster.NodeID]time.Time // servers that are no members: since when they are known as such
+	there   map[pgcluster.NodeID]bool      // who answered when it was last asked: members only are
 
 	mu     *sync.Mutex
 	stable map[pgcluster.NodeID]following
@@ -42,7 +43,7 @@ type following struct {
 func newGrouper(o Options) grouper {
 	return grouper{
 		o: o, busy: new(atomic.Bool), mu: new(sync.Mutex),
-		removed: map[pgcluster.NodeID]time.Time{}, stable: map[pgcluster.NodeID]following{},
+		removed: map[pgcluster.NodeID]time.Time{}, there: map[pgcluster.NodeID]bool{}, stable: map[pgcluster.NodeID]following{},
 	}
 }
 
@@ -56,8 +57,13 @@ func (g *grouper) tend(ctx context.Context, s failover.State, index uint64, v fa
 	g.at = now
 	servers := g.o.Group.Servers()
 	g.noteRemoved(servers, s, now)
+	for _, m := range s.Members {
+		o, reports := v.Reports[m.ID]
+		g.there[m.ID] = reports && v.Now-o.At < g.o.Policy.Silence
+	}
+	answers := func(id pgcluster.NodeID) bool { there, asked := g.there[id]; return there || !asked }
 	told := func(id pgcluster.NodeID) bool { return now.Sub(g.removed[id]) >= tellFor }
-	change, found := failover.NextGroupChange(servers, s.Members, g.o.Self, g.isStable(now, v), told)
+	change, found := failover.NextGroupChange(servers, s.Members, g.o.Self, g.isStable(now, v), told, answers)
 	wg.Go(func() {
 		defer g.busy.Store(false)
 		g.watch(ctx, servers, index)

@@ -68,6 +68,32 @@ func TestController_groupFollowsTheMembers(t *testing.T) {
 	})
 }
 
+// A member that died after another's removal was agreed on: what is left of the group would
+// be no majority, so the removed server stays until the dead one is back.
+func TestController_groupKeepsItsMajority(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLog(steadyState())
+		n := newFakeNodes(l, steadyReports()...)
+		run(t, "n2", l, n)
+		l.lead(true)
+		after(time.Second)
+		n.silence("n1")
+		l.change(func(s *failover.State) { s.Members = members()[:2] })
+		after(10 * time.Second)
+		if got := l.steps(); len(got) != 0 {
+			t.Errorf("steps = %v: n2 alone cannot agree on anything any more", got)
+		}
+		n.mu.Lock()
+		delete(n.silent, "n1")
+		n.mu.Unlock()
+		after(3 * time.Second)
+		if diff := cmp.Diff([]string{"remove n3"}, l.steps()); diff != "" {
+			t.Errorf("when n1 is back (-want +got):\n%s", diff)
+		}
+	})
+}
+
 // A newcomer that hangs does not keep the next one from voting, and what is done about
 // another server does not wait for it.
 func TestController_groupDoesNotWaitForOneThatHangs(t *testing.T) {
