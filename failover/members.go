@@ -62,13 +62,17 @@ const maxDataMembers = 7
 
 // AddMember returns the state in which m belongs to the cluster. A node with a
 // PostgreSQL becomes a standby; once it streams, commits may wait for it. It returns
-// a *RefusedError for a name or address that is taken, while the primary changes, and in a pause.
+// a *RefusedError for a name that is or was taken, or an address that is, while the primary changes, and in a pause.
 func AddMember(s State, v View, _ Policy, m pgcluster.Member) (State, error) {
 	if err := s.tended(); err != nil {
 		return s, err
 	}
 	if _, err := pgcluster.ParseNodeID(string(m.ID)); err != nil {
 		return s, &RefusedError{err.Error()}
+	}
+	if slices.Contains(s.Gone, m.ID) {
+		return s, &RefusedError{fmt.Sprintf("%s was removed before: what it pledged and voted is forgotten, and may still be "+
+			"counted on, so take a name that is new", m.ID)}
 	}
 	data := 0
 	for _, o := range s.Members {

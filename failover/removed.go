@@ -7,7 +7,7 @@ import (
 )
 
 // maxGone bounds how many names of former members are kept: a host that left before so
-// many others needs another CA to be kept out.
+// many others needs another CA to be kept out, and its name could be given away.
 const maxGone = 200
 
 // Removed reports whether id was a member once and is none any more. It says no of a
@@ -23,7 +23,7 @@ func gone(names []pgcluster.NodeID, was, is []pgcluster.Member) []pgcluster.Node
 	named := func(id pgcluster.NodeID) func(pgcluster.Member) bool {
 		return func(m pgcluster.Member) bool { return m.ID == id }
 	}
-	names = slices.DeleteFunc(slices.Clone(names), func(id pgcluster.NodeID) bool { return slices.ContainsFunc(is, named(id)) })
+	names = slices.Clone(names)
 	for _, m := range was {
 		if !slices.ContainsFunc(is, named(m.ID)) {
 			names = append(names, m.ID)

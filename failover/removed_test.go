@@ -7,7 +7,8 @@ import (
 	"github.com/xpd-platform/xpd/pgcluster"
 )
 
-// A removed node stays out, however much happens later, until it is added again.
+// A removed node stays out, however much happens later, and nobody gets its name again: the
+// old node's pledges and votes are part of what was agreed on, and the new one has none.
 func TestState_Removed(t *testing.T) {
 	t.Parallel()
 	s, v := steady(), see(primary(), standby("n2"), standby("n3"))
@@ -22,14 +23,13 @@ func TestState_Removed(t *testing.T) {
 			t.Errorf("Removed(%s) = %v, want %v", id, got, want)
 		}
 	}
-	s, err := failover.AddMember(s, v, policy, pgcluster.Member{ID: "n3", Host: "127.0.0.9", HTTPPort: 1, RaftPort: 2, PGPort: 3})
-	if err != nil {
-		t.Fatal(err)
+	hosts(&s)
+	again := pgcluster.Member{ID: "n3", Host: "n9", HTTPPort: 1, RaftPort: 2, PGPort: 3}
+	if got, err := failover.AddMember(s, v, policy, again); !isRefused(err) || !got.Removed("n3") {
+		t.Errorf("AddMember() of a name that was removed: %v, removed is %v; want it refused", err, got.Removed("n3"))
 	}
-	if s.Removed("n3") {
-		t.Error("Removed(n3) after it was added again")
-	}
-	if len(s.Gone) > 0 {
-		t.Errorf("names of former members: %v", s.Gone)
+	again.ID = "n4"
+	if s, err := failover.AddMember(s, v, policy, again); err != nil || !s.Removed("n3") || len(s.Gone) != 1 {
+		t.Errorf("AddMember() of another name: %v, former members %v", err, s.Gone)
 	}
 }

@@ -74,8 +74,7 @@ func (s *server) mayAdd(ctx context.Context, m pgcluster.Member, rules rule) err
 	}
 	// A vote that outlived its member would be the newcomer's, who knows nothing yet.
 	if slices.ContainsFunc(s.Servers(), func(v failover.Server) bool { return v.ID == m.ID }) {
-		return &failover.RefusedError{Reason: fmt.Sprintf("%s is being removed from the Raft group: "+
-			"take another name, or try again in a few seconds", m.ID)}
+		return &failover.RefusedError{Reason: fmt.Sprintf("%s is in the Raft group already: take another name", m.ID)}
 	}
 	who, err := s.Identify(ctx, m)
 	if err != nil {

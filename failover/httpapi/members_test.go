@@ -87,7 +87,7 @@ func TestAddMember_whileItIsStillInRaft(t *testing.T) {
 	c.newcomer = pgcluster.Identity{Node: "n4"}
 	c.raft = []failover.Server{{ID: "n4", Addr: "127.0.0.8:2", Voter: true}}
 	_, err := c.client(t, "n2").AddMember(t.Context(), "n4=127.0.0.9:1:2:3", "")
-	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != http.StatusConflict || !strings.Contains(p.Detail, "try again") {
+	if p, ok := errors.AsType[*client.Problem](err); !ok || p.Status != http.StatusConflict || !strings.Contains(p.Detail, "in the Raft group already") {
 		t.Errorf("AddMember() = %v, want a refusal", err)
 	}
 }
