@@ -36,6 +36,8 @@ type helper struct {
 	closed   bool          // PostgreSQL was closed, and nobody has spoken since
 	stuck    bool          // PostgreSQL cannot be closed
 	watchdog watchdog
+	runs     func(data string) bool  // running
+	shutDown func(data string) error // of that name
 }
 
 // Run guards until ctx ends, or neither xpd nor PostgreSQL is left. It closes nothing
@@ -50,7 +52,10 @@ func Run(ctx context.Context, o Options) error {
 	beats := make(chan Beat, 16)
 	go read(o.Beats, beats) // ends with its reader, or with this process
 	now := o.Now()
-	h := &helper{o: o, heard: now, awake: now, last: now, watchdog: watchdog{path: o.Watchdog, logger: o.Logger}}
+	h := &helper{
+		o: o, heard: now, awake: now, last: now, watchdog: watchdog{path: o.Watchdog, logger: o.Logger},
+		runs: running, shutDown: shutDown,
+	}
 	defer h.watchdog.disarm()
 	o.Logger.InfoContext(ctx, "guarding")
 	ticker := time.NewTicker(tick)
@@ -96,9 +101,13 @@ func read(r io.Reader, to chan<- Beat) {
 // step looks and acts, and reports whether nothing is left to guard.
 func (h *helper) step(ctx context.Context) (done bool) {
 	now := h.o.Now()
-	if h.due(now) && running(h.beat.Data) {
-		h.shut(ctx)
-		h.last = h.o.Now()
+	if h.due(now) {
+		if h.runs(h.beat.Data) {
+			h.shut(ctx)
+			h.last = h.o.Now()
+		} else if h.stuck {
+			h.closed, h.stuck = true, false // it has died after all, between two tries
+		}
 	}
 	switch {
 	case h.stuck:
@@ -108,7 +117,7 @@ func (h *helper) step(ctx context.Context) (done bool) {
 	default:
 		h.watchdog.disarm()
 	}
-	return h.gone && !running(h.beat.Data)
+	return h.gone && !h.runs(h.beat.Data)
 }
 
 // due reports whether PostgreSQL is to be closed now, if it runs. A tick that comes late
@@ -121,12 +130,15 @@ func (h *helper) due(now time.Duration) bool {
 	return !h.closed && h.beat.Due(now, h.heard, h.awake)
 }
 
-// shut closes PostgreSQL.
+// shut closes PostgreSQL. The watchdog waits for the first try only: what a try cannot
+// close, a reset of the host must.
 func (h *helper) shut(ctx context.Context) {
-	h.o.Logger.WarnContext(ctx, "xpd is dead or hangs and its lease is over: closing PostgreSQL",
-		"dead", h.gone, "silent_for", h.o.Now()-h.heard, "data", h.beat.Data)
-	h.watchdog.pet(h.o.Now())
-	if err := shutDown(h.beat.Data); err != nil {
+	if !h.stuck {
+		h.o.Logger.WarnContext(ctx, "xpd is dead or hangs and its lease is over: closing PostgreSQL",
+			"dead", h.gone, "silent_for", h.o.Now()-h.heard, "data", h.beat.Data)
+		h.watchdog.pet(h.o.Now())
+	}
+	if err := h.shutDown(h.beat.Data); err != nil {
 		if !h.stuck {
 			h.o.Logger.ErrorContext(ctx, "PostgreSQL not closed, will try again", "error", err)
 		}

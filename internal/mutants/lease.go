@@ -84,6 +84,14 @@ func fences() []mutant {
 			old: "if now-h.last > slept {", new: "if now < h.last {",
 		},
 		{
+			name: "fence: a stuck server keeps the dog fed", file: fence + "/helper.go", suites: rules,
+			old: "h.watchdog.pet(h.o.Now())\n\t}", new: "}\n\th.watchdog.pet(h.o.Now())",
+		},
+		{
+			name: "fence: a reset though the stuck server died", file: fence + "/helper.go", suites: rules,
+			old: "h.closed, h.stuck = true, false // it", new: "// it",
+		},
+		{
 			name: "fence: who is dead needs no lease", file: fence + "/helper.go",
 			old: "&& h.beat.Due(now, h.heard, h.awake)", new: "&& (h.gone || h.beat.Due(now, h.heard, h.awake))",
 			suites: []suite{processes(fence, "TestRun_closesPostgresAfterTheLease")},
