@@ -42,7 +42,7 @@ type observer struct {
 	phase    phaseKey
 	phaseAt  time.Duration
 	known    map[pgcluster.NodeID]bool // members
-	newest   uint64                    // epoch that was seen open
+	newest   uint64                    // epoch that was seen
 	opened   []time.Duration           // when epochs of failovers opened, oldest first
 	movedAt  time.Duration             // when this node gave the leadership away
 }
@@ -215,21 +215,20 @@ func (o *observer) advance(s failover.State) time.Duration {
 // learns of all of them at once, so the time in the history counts, by which such a
 // failover may be older than it seems; a clock that goes wrong makes none last longer.
 func (o *observer) noteOpened(s failover.State, now time.Duration) {
-	if s.Primary.Access != failover.AccessOpen || s.Primary.Epoch <= o.newest {
+	if s.Primary.Epoch <= o.newest {
 		return
+	}
+	for _, e := range s.History {
+		if e.Epoch <= o.newest || e.Kind != string(failover.KindFailover) {
+			continue
+		}
+		at := now - min(max(0, time.Since(e.At)), longAgo)
+		if n := len(o.opened); n > 0 {
+			at = max(at, o.opened[n-1])
+		}
+		o.opened = append(o.opened, at)
 	}
 	o.newest = s.Primary.Epoch
-	i := slices.IndexFunc(s.History, func(e failover.Event) bool {
-		return e.Epoch == s.Primary.Epoch && e.Kind == string(failover.KindFailover)
-	})
-	if i < 0 {
-		return
-	}
-	at := now - min(max(0, time.Since(s.History[i].At)), longAgo)
-	if n := len(o.opened); n > 0 {
-		at = max(at, o.opened[n-1])
-	}
-	o.opened = append(o.opened, at)
 	if over := len(o.opened) - maxOpened; over > 0 {
 		o.opened = slices.Delete(o.opened, 0, over)
 	}

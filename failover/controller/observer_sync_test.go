@@ -137,3 +137,29 @@ func TestObserver_remembersFailovers(t *testing.T) {
 		}
 	})
 }
+
+// A leader that was restarted knows the four failovers that, in TestStep_cooldown, hold the
+// fifth back, though a switchover came after them or an operation is under way.
+func TestObserver_learnsFailoversFromTheHistory(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var s failover.State
+		var want []time.Duration
+		for i, ago := range []time.Duration{15 * time.Second, 12 * time.Second, 9 * time.Second, 7 * time.Second} {
+			want = append(want, -ago)
+			e := failover.Event{At: begin.Add(-ago), Epoch: uint64(i) + 2, Kind: string(failover.KindFailover)}
+			s.History = append(s.History, e, failover.Event{At: e.At, Epoch: e.Epoch, Kind: "shrink"})
+		}
+		s.History = append(s.History, failover.Event{At: begin, Epoch: 6, Kind: string(failover.KindSwitchover)})
+		for _, access := range []failover.Access{failover.AccessOpen, failover.AccessClosed} {
+			s.Primary = failover.Primary{Node: "n1", Epoch: 6, Access: access}
+			o := newTestObserver(&still{s: s})
+			for range 2 { // what was learned is not learned again
+				if got := o.view().Opened; !slices.Equal(got, want) {
+					t.Errorf("%s: Opened = %v, want %v", access, got, want)
+				}
+			}
+		}
+	})
+}
