@@ -247,19 +247,9 @@ func TestAgent_F29_interruptedClone(t *testing.T) {
 // for a clone. What they have stays as it is until there is room.
 func TestAgent_F29_diskFull(t *testing.T) {
 	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("F29 needs root to mount a small disk")
-	}
 	nodes := newNodesWith(t, 2, func(o *agent.Options) {
 		o.Settings["wal_keep_size"] = "128MB"
-		if err := syscall.Mount("tmpfs", o.Dir, "tmpfs", 0, "size=400m,mode=755"); err != nil {
-			t.Skipf("F29 needs a small disk: mount tmpfs: %v", err)
-		}
-		t.Cleanup(func() {
-			if err := syscall.Unmount(o.Dir, syscall.MNT_DETACH); err != nil {
-				t.Error(err)
-			}
-		})
+		smallDisk(t, o.Dir)
 	})
 	initialize(nodes, false)
 	n1, n2 := nodes[0], nodes[1]
@@ -287,6 +277,67 @@ func TestAgent_F29_diskFull(t *testing.T) {
 	if !os.SameFile(before, inode(t, n1)) {
 		t.Error("it was cloned instead of rewound")
 	}
+}
+
+// failing is a shell script that waits to be let go and dies, the first time, in place of
+// PostgreSQL's program of the same name.
+const failing = `#!/bin/sh
+if [ -e '%[1]s.done' ]; then exec '%[2]s' "$@"; fi
+touch '%[1]s.done'
+while [ ! -e '%[1]s.go' ]; do sleep 0.05; done
+exit 137
+`
+
+// TestAgent_F27_halfARewindFillsTheDisk has pg_rewind die where the data leave no room for
+// a copy beside them. They are of no use any more, and go.
+func TestAgent_F27_halfARewindFillsTheDisk(t *testing.T) {
+	t.Parallel()
+	bin := wraps(t, "pg_rewind", func(path, program string) string { return fmt.Sprintf(failing, path, program) })
+	nodes := newNodesWith(t, 2, func(o *agent.Options) {
+		o.BinDir = bin
+		o.Settings["wal_keep_size"] = "128MB"
+		smallDisk(t, o.Dir)
+	})
+	initialize(nodes, false)
+	n1, n2 := nodes[0], nodes[1]
+	lineage := failedOver(t, n1, n2)
+	before := inode(t, n1)
+	follow := pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 24), Upstream: "n2", Lineage: lineage}
+	n1.submit(follow)
+	n1.await("a rewind", func(pgcluster.Report) bool {
+		_, err := os.Stat(filepath.Join(bin, "pg_rewind.done"))
+		return err == nil
+	})
+	fill(t, filepath.Join(n1.o.Dir, "pg", "data"))
+	// What a copy that was interrupted by a power cut leaves.
+	half := filepath.Join(n1.o.Dir, "pg", "data.clone")
+	if err := os.Mkdir(half, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(bin, "pg_rewind.go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n1.await("end of the order", func(r pgcluster.Report) bool { return r.Order.Stamp == follow.Stamp && r.Order.Done })
+	rejoined(t, n1, n2)
+	if os.SameFile(before, inode(t, n1)) {
+		t.Error("half a rewind was used")
+	}
+}
+
+// smallDisk mounts one on a node's folder.
+func smallDisk(t *testing.T, dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount a small disk")
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=400m,mode=755"); err != nil {
+		t.Skipf("needs a small disk: mount tmpfs: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // fill leaves 32 MB of a disk and returns the file that has the rest.

@@ -62,28 +62,73 @@ func (a *Agent) roomFor(ctx context.Context, way route, o pgcluster.Order) error
 		// All of the upstream's WAL; of the data, next to nothing is new.
 		name, sql = "a rewind", "SELECT coalesce(sum(size), 0)::int8 FROM pg_ls_waldir()"
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
-	defer cancel()
-	conn, err := a.connectTo(ctx, o.Upstream)
+	need, err := a.sizeOf(ctx, o.Upstream, sql)
 	if err != nil {
 		return err
 	}
-	defer closeConn(ctx, conn)
-	var need uint64
-	if err := conn.QueryRow(ctx, sql).Scan(&need); err != nil {
-		return fmt.Errorf("ask %s for its size: %w", o.Upstream, err)
-	}
-	var fs unix.Statfs_t
 	dir := filepath.Dir(a.p.data)
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return fmt.Errorf("look for free space in %s: %w", dir, err)
+	free, err := freeIn(dir)
+	if err != nil {
+		return err
 	}
-	free := fs.Bavail * uint64(fs.Bsize) //nolint:gosec // a block's size is positive
+	if free < need+spare {
+		if err := a.dropHalves(ctx); err != nil {
+			return err
+		}
+		if free, err = freeIn(dir); err != nil {
+			return err
+		}
+	}
 	if free >= need+spare {
 		return nil
 	}
 	return a.copies.failed(what, fmt.Errorf("%s of %s needs %d MB in %s, %d MB are free: %s",
 		name, o.Upstream, (need+spare)>>20, dir, free>>20, a.roomAdvice()))
+}
+
+// sizeOf has the upstream say how much there is.
+func (a *Agent) sizeOf(ctx context.Context, upstream pgcluster.NodeID, sql string) (bytes uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*connectTimeout)
+	defer cancel()
+	conn, err := a.connectTo(ctx, upstream)
+	if err != nil {
+		return 0, err
+	}
+	defer closeConn(ctx, conn)
+	if err := conn.QueryRow(ctx, sql).Scan(&bytes); err != nil {
+		return 0, fmt.Errorf("ask %s for its size: %w", upstream, err)
+	}
+	return bytes, nil
+}
+
+// freeIn returns how many bytes are free on a folder's disk.
+func freeIn(dir string) (uint64, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, fmt.Errorf("look for free space in %s: %w", dir, err)
+	}
+	return fs.Bavail * uint64(fs.Bsize), nil //nolint:gosec // a block's size is positive
+}
+
+// dropHalves deletes what nobody can use, and what may take the room of a copy for good:
+// part of a copy, and data that a rewind left half done. Their own WAL was saved before
+// the rewind began.
+func (a *Agent) dropHalves(ctx context.Context) error {
+	if err := removeAll(a.p.data + ".clone"); err != nil {
+		return err
+	}
+	half := a.p.data + ".half"
+	if exists(a.p.data) && exists(a.p.rewinding()) {
+		if err := a.killOrphans(ctx); err != nil { // half a rewind has no server
+			return err
+		}
+		a.log.WarnContext(ctx, "deleting half a rewind to make room for a copy", "data", a.p.data)
+		// What is deleted in part must not pass for data once the marker is gone.
+		if err := rename(a.p.data, half); err != nil {
+			return fmt.Errorf("move half a rewind aside: %w", err)
+		}
+	}
+	return removeAll(half)
 }
 
 // roomAdvice says what to do about a full disk.
