@@ -34,4 +34,16 @@ func TestStep_setAside(t *testing.T) {
 	if len(s.Aside) != 1 {
 		t.Errorf("State remembers %v, want members only", s.Aside)
 	}
+
+	back := newer
+	back.At, back.Path = noon.Add(-time.Hour), "/c" // the node's clock has stepped back
+	s, _ = failover.Step(s, see(older, newer, back), policy)
+	s, _ = failover.Step(s, see(older, newer, back), policy)
+	if len(s.History) != 3 || s.History[2].SetAside.Path != "/c" {
+		t.Errorf("history %+v, want what a clock that stepped back calls older", s.History)
+	}
+	s, _ = failover.Step(s, see(newer), policy) // the others were moved away
+	if len(s.History) != 3 {
+		t.Errorf("history %+v, want no event for what stays", s.History)
+	}
 }

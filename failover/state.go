@@ -21,7 +21,7 @@ type State struct {
 	Ops      uint64             `json:"ops"` // the highest number of an operation or absence so far
 	Settings Settings           `json:"settings"`
 	Paused   *Pause             `json:"paused,omitempty"`
-	// Aside is when the newest WAL was that a node has set aside, as far as recorded.
+	// Aside is when a node set aside what was recorded last, by that node's clock.
 	Aside   map[pgcluster.NodeID]time.Time `json:"aside,omitempty"`
 	History []Event                        `json:"history,omitempty"`
 	Gone    []pgcluster.NodeID             `json:"gone,omitempty"` // former members, the last to leave last

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 )
 
 const (
-	keepDiverged = 5 // folders of diverged WAL that stay
+	keepDiverged = 5 // folders of diverged WAL that stay if there is room
 	aboutFile    = "about.json"
 )
 
@@ -59,8 +60,10 @@ func (a *Agent) saveDiverged(ctx context.Context, upstream pgcluster.Lineage) er
 	if len(all) == 0 || a.savedBefore(f) {
 		return nil
 	}
-	name := fmt.Sprintf("%d-%s-%d", c.timeline(), strings.ReplaceAll(from.LSN.String(), "/", "_"), f.At.UnixNano())
-	f.Path = filepath.Join(a.p.diverged, name)
+	if err := a.makeRoomAside(ctx, uint64(len(all))*all[0].size+spare); err != nil {
+		return err
+	}
+	f.Path = filepath.Join(a.p.diverged, nameAside(c.timeline(), f.SetAside, a.divergedFolders()))
 	if err := a.saveSegments(ctx, all, f); err != nil {
 		return fmt.Errorf("save diverged WAL: %w", err)
 	}
@@ -98,6 +101,33 @@ func (a *Agent) savedBefore(now about) bool {
 	})
 }
 
+// nameAside returns a folder's name. It ends in a number that is above those of all that
+// are there, because a clock may step back; the time before it is for people.
+func nameAside(t pgcluster.Timeline, s pgcluster.SetAside, there []about) string {
+	var last uint64
+	for _, f := range there {
+		last = max(last, f.number())
+	}
+	return fmt.Sprintf("%d-%s-%s-%d", t, strings.ReplaceAll(s.From.LSN.String(), "/", "_"), s.At.Format("20060102T150405Z"), last+1)
+}
+
+// number returns what the folder's name ends in, or 0 if an xpd made it that had no
+// numbers yet: the third and last part of its names was a time.
+func (f about) number() uint64 {
+	parts := strings.Split(filepath.Base(f.Path), "-")
+	if len(parts) != 4 {
+		return 0
+	}
+	n, err := strconv.ParseUint(parts[3], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// whole reports whether everything was written.
+func (f about) whole() bool { return !f.At.IsZero() }
+
 // divergedFolders describes the folders of diverged WAL, oldest first. Half a folder
 // is the oldest of all, because it is the first to go.
 func (a *Agent) divergedFolders() []about {
@@ -119,15 +149,26 @@ func (a *Agent) divergedFolders() []about {
 		f.Path = path
 		all = append(all, f)
 	}
-	slices.SortFunc(all, func(x, y about) int { return cmp.Or(x.At.Compare(y.At), strings.Compare(x.Path, y.Path)) })
+	slices.SortFunc(all, older)
 	return all
+}
+
+// older compares by age. Time is of use only for folders that have no number.
+func older(x, y about) int {
+	switch {
+	case x.whole() && !y.whole():
+		return 1
+	case !x.whole() && y.whole():
+		return -1
+	}
+	return cmp.Or(cmp.Compare(x.number(), y.number()), x.At.Compare(y.At), strings.Compare(x.Path, y.Path))
 }
 
 // reportSetAside reports what is kept.
 func (a *Agent) reportSetAside() {
 	var kept []pgcluster.SetAside
 	for _, f := range a.divergedFolders() {
-		if !f.At.IsZero() {
+		if f.whole() {
 			kept = append(kept, f.SetAside)
 		}
 	}
@@ -137,6 +178,39 @@ func (a *Agent) reportSetAside() {
 func (a *Agent) pruneDiverged() error {
 	all := a.divergedFolders()
 	for _, f := range all[:max(0, len(all)-keepDiverged)] {
+		if err := removeAll(f.Path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeRoomAside deletes the oldest folders, as many as it takes to have so many bytes free;
+// none if all of them are too few. The node does not come back before its WAL is saved.
+func (a *Agent) makeRoomAside(ctx context.Context, need uint64) error {
+	free, err := freeIn(a.p.diverged)
+	if err != nil || free >= need {
+		return err
+	}
+	all := a.divergedFolders()
+	for len(all) > 0 && !all[0].whole() {
+		if err := removeAll(all[0].Path); err != nil {
+			return err
+		}
+		all = all[1:]
+	}
+	if free, err = freeIn(a.p.diverged); err != nil {
+		return err
+	}
+	n := 0
+	for ; n < len(all) && free < need; n++ {
+		free += uint64(max(0, all[n].Bytes))
+	}
+	if free < need {
+		return nil
+	}
+	for _, f := range all[:n] {
+		a.log.WarnContext(ctx, "no room to save diverged WAL, deleting what was saved before it", "folder", f.Path, "saved", f.At)
 		if err := removeAll(f.Path); err != nil {
 			return err
 		}
