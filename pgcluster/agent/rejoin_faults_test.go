@@ -186,6 +186,34 @@ func TestAgent_F28_WALMissingForARewind(t *testing.T) {
 	}
 }
 
+// TestAgent_tellsWhereTheWALOfACrashEnds has an old primary that was killed, so that its
+// control file does not say where its WAL ends.
+func TestAgent_tellsWhereTheWALOfACrashEnds(t *testing.T) {
+	t.Parallel()
+	nodes := newNodesWith(t, 2, func(o *agent.Options) { o.Settings["wal_keep_size"] = "128MB" })
+	initialize(nodes, false)
+	n1, n2 := nodes[0], nodes[1]
+	var end pgcluster.LSN
+	lineage := failedOver(t, n1, n2, func() {
+		admin := n1.connect(agent.AdminRole, n1.o.Secrets.Admin, agent.Database)
+		exec(t, admin, "SELECT pg_logical_emit_message(false, 'xpd', repeat('x', 100000))")
+		exec(t, admin, "SELECT pg_switch_wal()")
+		exec(t, n1.service(), "INSERT INTO t SELECT generate_series(1, 20000)")
+		var err error
+		if end, err = pgcluster.ParseLSN(query[string](t, admin, "SELECT pg_current_wal_flush_lsn()::text")); err != nil {
+			t.Fatal(err)
+		}
+		n1.kill9()
+		n1.await("crash", pgcluster.Report.Down)
+	})
+	n1.do(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 24), Upstream: "n2", Lineage: lineage})
+	rejoined(t, n1, n2)
+	const meanwhile = 64 << 10 // heartbeats and the like, before it was killed
+	if kept := n1.Report().SetAside; len(kept) != 1 || kept[0].To < end || kept[0].To > end+meanwhile {
+		t.Errorf("set aside: %+v, want WAL to %v or a little more", kept, end)
+	}
+}
+
 // failedOver makes n2 the primary of epoch 2, after n1 has gone its own way. It
 // returns n2's lineage.
 func failedOver(t *testing.T, n1, n2 *node, astray ...func()) pgcluster.Lineage {

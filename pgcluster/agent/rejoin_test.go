@@ -163,9 +163,9 @@ func TestAgent_F26_sameTimelineTwice(t *testing.T) {
 	}
 }
 
-// ahead stops a primary, and returns who has pledged to epoch 2 and a standby that
-// received more than that one.
-func ahead(t *testing.T) (n2, n3 *node) {
+// ahead stops a primary, and returns who has pledged to epoch 2, a standby that received
+// more than that one, and where what it received ends.
+func ahead(t *testing.T) (n2, n3 *node, end pgcluster.Position) {
 	t.Helper()
 	nodes := initialized(t, 3, false)
 	n1, n2, n3 := nodes[0], nodes[1], nodes[2]
@@ -174,15 +174,16 @@ func ahead(t *testing.T) (n2, n3 *node) {
 	n2.do(pgcluster.Order{Kind: pgcluster.OrderRecruit, Stamp: stamp(2, 20)})
 	diverge(t, n1)
 	n3.await("replay of what n2 does not have", caughtUp(n1))
-	n1.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 21)})
-	return n2, n3
+	end = n1.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 21)}).Position
+	n3.await("the shutdown", func(r pgcluster.Report) bool { return r.Position == end })
+	return n2, n3, end
 }
 
 // An order may be carried out when its upstream leads another epoch already, which may
 // never open. What is read from it then must not pass for the order's own.
 func TestAgent_rewindsOnlyWithinTheEpoch(t *testing.T) {
 	t.Parallel()
-	n2, n3 := ahead(t)
+	n2, n3, _ := ahead(t)
 	r := n2.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(3, 22), Barrier: true, Open: true})
 
 	n3.submit(pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(2, 23), Upstream: "n2", Lineage: r.Lineage})
@@ -201,7 +202,7 @@ func TestAgent_rewindsOnlyWithinTheEpoch(t *testing.T) {
 // was promoted, and one that was away for longer than the WAL was kept.
 func TestAgent_rejoinsTheHardWay(t *testing.T) {
 	t.Parallel()
-	n2, n3 := ahead(t)
+	n2, n3, end := ahead(t)
 	r := n2.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(2, 22), Barrier: true, Open: true})
 	exec(t, n2.service(), "INSERT INTO t VALUES (1)")
 
@@ -212,6 +213,9 @@ func TestAgent_rejoinsTheHardWay(t *testing.T) {
 	}
 	if saved, _ := filepath.Glob(filepath.Join(n3.o.Dir, "pg", "diverged", "1-*", "00000001*")); len(saved) == 0 {
 		t.Error("what the standby had was not kept")
+	}
+	if kept := n3.Report().SetAside; len(kept) != 1 || kept[0].To != end.LSN {
+		t.Errorf("set aside: %+v, want WAL to %v", kept, end.LSN)
 	}
 
 	n3.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 24)})

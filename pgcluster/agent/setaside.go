@@ -46,13 +46,11 @@ func (a *Agent) saveDiverged(ctx context.Context, upstream pgcluster.Lineage) er
 		from.LSN = local[len(local)-1].At
 	}
 	f := about{SetAside: pgcluster.SetAside{At: time.Now().UTC(), From: from}, Checkpoint: c.Checkpoint}
-	if d.known {
-		f.To = d.position.LSN
-	}
 	all, err := segments(a.p.wal())
 	if err != nil {
 		return err
 	}
+	f.To = a.endOf(d, local, all)
 	all = slices.DeleteFunc(all, func(s segment) bool {
 		past := s.timeline == from.Timeline && s.number >= segmentOf(s.timeline, from.LSN, s.size).number
 		return (!past && !leadsBeyond(local, from.Timeline, s.timeline)) || !s.written(a.p.wal(), s.start())
@@ -73,6 +71,29 @@ func (a *Agent) saveDiverged(ctx context.Context, upstream pgcluster.Lineage) er
 	}
 	a.reportSetAside()
 	return nil
+}
+
+// endOf returns where the WAL of a data directory ends, or 0 if that is not known. After
+// a crash, and on a standby, the control file does not say.
+func (a *Agent) endOf(d stopped, local pgcluster.Lineage, all []segment) pgcluster.LSN {
+	if d.known {
+		return d.position.LSN
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	start := d.control.Checkpoint
+	if t := d.control.timeline(); t != d.control.Timeline {
+		if len(local) == 0 {
+			return 0
+		}
+		start = local[len(local)-1].At // its first record
+	}
+	end, known := endOfWAL(a.p.wal(), d.control.timeline(), start, all[0].size)
+	if !known {
+		return 0
+	}
+	return end
 }
 
 func (a *Agent) saveSegments(ctx context.Context, all []segment, f about) error {
