@@ -68,6 +68,28 @@ func BenchmarkTreatments_returningUnits(b *testing.B) {
 	})
 }
 
+// BenchmarkTreatments_coldUnits answers from rows that have to be read again, and proven.
+func BenchmarkTreatments_coldUnits(b *testing.B) {
+	o := options(newSyncDB(b))
+	o.CacheUnits = 1
+	s := start(b, o)
+	mustLayer(b, s, "page")
+	mustRun(b, s, half("page-test", "page", 0, experiment.SlotCount))
+	const units = 1000
+	for i := range units {
+		mustTreat(b, s, user(i), "page-test")
+	}
+	var next atomic.Int64
+	for _, callers := range []int{1, 64} {
+		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
+			measure(b, callers, func() error {
+				_, err := s.Treatments(b.Context(), user(int(next.Add(1))%units), nil)
+				return err
+			})
+		})
+	}
+}
+
 // BenchmarkRecord stores events in requests of 100.
 func BenchmarkRecord(b *testing.B) {
 	s := newBenchStore(b)

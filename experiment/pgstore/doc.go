@@ -14,7 +14,8 @@
 // timer; a lone request does not wait. Nothing is acknowledged before its commit
 // has returned. Every write is idempotent, so that a commit with an unknown
 // outcome is sent again: rows that the first try stored are then found and
-// answered as what they are, the caller's own.
+// answered as what they are, the caller's own. What is answered from rows that were
+// found waits for a commit too (prove.go).
 //
 // Assignments are written once, so the cache of units is never invalidated by
 // another unit's request. An entry counts only for the version of definitions and

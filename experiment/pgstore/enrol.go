@@ -135,7 +135,8 @@ func (s *Store) insertAssignments(
 	return stored, stale, err
 }
 
-// readAssignments adds those of wanted that are not in stored yet.
+// readAssignments adds those of wanted that are not in stored yet, which are somebody
+// else's and so have to be proven.
 func readAssignments(ctx context.Context, c *pgx.Conn, wanted, stored map[rowKey]experiment.Assignment) error {
 	var units [][16]byte
 	for k := range wanted {
@@ -145,6 +146,7 @@ func readAssignments(ctx context.Context, c *pgx.Conn, wanted, stored map[rowKey
 	}
 	var b pgx.Batch
 	b.Queue(byKeySQL)
+	b.Queue(proveSQL)
 	b.Queue(readAssignmentsSQL, units).Query(func(r pgx.Rows) error {
 		var k rowKey
 		var a experiment.Assignment

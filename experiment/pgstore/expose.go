@@ -70,24 +70,15 @@ WHERE (SELECT true FROM assignment a WHERE a.unit_key = e.unit_key AND a.run_id 
 ON CONFLICT DO NOTHING
 RETURNING unit_key, run_id`
 
-// That a unit is not assigned must come from the primary of this moment, not from
-// one that was replaced and does not know yet, for nobody asks again after that
-// answer. Only a commit that writes waits for a standby, and so proves it; what is
-// answered from a row proves nothing else, as rows stay. It is looked up row by row
-// too, and before the rows are read: what is missing then was missing here.
-const proveMissingSQL = `
-SELECT pg_logical_emit_message(true, 'xpd.not_assigned', '')
-WHERE EXISTS (
-	SELECT FROM unnest($1::uuid[], $2::int4[]) AS e (unit_key, run_id)
-	WHERE (SELECT true FROM exposure x WHERE x.unit_key = e.unit_key AND x.run_id = e.run_id) IS NULL)`
-
 const readExposuresSQL = `
 SELECT unit_key, run_id, exposed_at
 FROM exposure
 WHERE unit_key = ANY ($1::uuid[])`
 
 // expose stores the confirmations in one transaction and reads all of them back,
-// since most of them were confirmed before.
+// since most of them were confirmed before. That a unit is not assigned has to be proven
+// as well: it must come from the primary of this moment, not from one that was replaced
+// and does not know yet, for nobody asks again after that answer.
 func (s *Store) expose(ctx context.Context, es []exposing) ([][]exposed, error) {
 	first := map[rowKey]time.Time{}
 	for _, e := range es {
@@ -147,7 +138,7 @@ func (s *Store) insertExposures(
 			})
 			return err
 		})
-		b.Queue(proveMissingSQL, units, runs)
+		b.Queue(proveUnwrittenSQL)
 		b.Queue(readExposuresSQL, units).Query(func(r pgx.Rows) error {
 			var k rowKey
 			var at time.Time

@@ -142,6 +142,9 @@ func (s *Store) change(ctx context.Context, fn func(ctx context.Context, tx pgx.
 				return err
 			}
 			if done {
+				if _, err := tx.Exec(ctx, proveSQL); err != nil {
+					return err
+				}
 				return tx.QueryRow(ctx, versionSQL).Scan(&version)
 			}
 			return tx.QueryRow(ctx, "SELECT bump_definitions()").Scan(&version)

@@ -16,9 +16,12 @@ type lookedUp struct {
 	rows    []experiment.Assignment
 }
 
-// One statement sees one moment: version and rows belong together.
+// One statement sees one moment: version and rows belong together. The proof is written
+// once, when the first row is found; a unit without rows, which most that are looked up
+// are, costs no commit.
 const lookUpSQL = `
-SELECT d.version, a.unit_key, a.run_id, a.treatment, a.version, a.assigned_at
+SELECT d.version, a.unit_key, a.run_id, a.treatment, a.version, a.assigned_at,
+	CASE WHEN a.unit_key IS NOT NULL THEN (` + proveSQL + `) END
 FROM definitions d LEFT JOIN assignment a ON a.unit_key = ANY ($1::uuid[])
 WHERE d.one`
 
@@ -37,7 +40,7 @@ func (s *Store) lookUp(ctx context.Context, keys []experiment.UnitKey) ([]looked
 			var treatment *int16
 			var drawnBy *int64
 			var assignedAt *time.Time
-			_, err := pgx.ForEachRow(r, []any{&version, &unit, &run, &treatment, &drawnBy, &assignedAt}, func() error {
+			_, err := pgx.ForEachRow(r, []any{&version, &unit, &run, &treatment, &drawnBy, &assignedAt, nil}, func() error {
 				if unit != nil {
 					byUnit[*unit] = append(byUnit[*unit], experiment.Assignment{
 						RunID: *run, Treatment: *treatment, Version: *drawnBy, At: *assignedAt,

@@ -22,8 +22,8 @@ const byKeySQL = `SELECT set_config('enable_seqscan', 'off', true), set_config('
 func Prepare(ctx context.Context, c *pgx.Conn) error {
 	for _, sql := range []string{
 		byKeySQL, lookUpSQL, versionSQL,
-		checkDefinitionsSQL, insertUnitsSQL, insertAssignmentsSQL, readAssignmentsSQL,
-		insertExposuresSQL, proveMissingSQL, readExposuresSQL,
+		checkDefinitionsSQL, insertUnitsSQL, insertAssignmentsSQL, proveSQL, readAssignmentsSQL,
+		insertExposuresSQL, proveUnwrittenSQL, readExposuresSQL,
 		insertEventsSQL,
 		assignmentsOfSQL, eventsOfSQL,
 	} {

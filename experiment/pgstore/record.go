@@ -66,6 +66,7 @@ func (s *Store) record(ctx context.Context, rs []recording) ([][]experiment.Even
 		b.Queue(insertUnitsSQL, units.keys, units.types, units.ids)
 		b.Queue(insertEventsSQL, columns.ids, columns.units, columns.types, columns.occurred, columns.received,
 			columns.values, columns.items, columns.discounts, columns.currencies).Query(accept)
+		b.Queue(proveUnwrittenSQL)
 		if tries++; tries > 1 {
 			b.Queue(readOwnEventsSQL, columns.ids, columns.received).Query(accept)
 		}
