@@ -3,6 +3,7 @@ package failover
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,9 +16,9 @@ type RefusedError struct{ Reason string }
 // Error returns the reason.
 func (e *RefusedError) Error() string { return "refused: " + e.Reason }
 
-// Switchover returns the state in which the role begins to move to node to, or to
-// the standby of the highest priority, of equals the furthest, of those the one with least to
-// replay, if to is empty. It returns a *RefusedError if the move could not be done at once and
+// Switchover returns the state in which the role begins to move to node to, or, if to is
+// empty, to the standby of the highest priority: of equals to one in another zone, then to
+// the furthest, then to the one with least to replay. It returns a *RefusedError if the move could not be done at once and
 // without loss. From a fenced primary it is a failover.
 func Switchover(s State, v View, p Policy, to pgcluster.NodeID, reason string) (State, error) {
 	d := decision{s: s.clone(), v: v, p: p}
@@ -55,9 +56,7 @@ func Switchover(s State, v View, p Policy, to pgcluster.NodeID, reason string) (
 }
 
 func (d *decision) switchoverTarget(r pgcluster.Report, to pgcluster.NodeID) (pgcluster.NodeID, []string) {
-	var best pgcluster.NodeID
-	var bestAt, bestReplayed pgcluster.LSN
-	var priority int
+	var able []pgcluster.Member
 	var refusals []string
 	for _, m := range d.s.dataMembers() {
 		if m.ID == d.s.Primary.Node || (to != "" && m.ID != to) {
@@ -77,14 +76,21 @@ func (d *decision) switchoverTarget(r pgcluster.Report, to pgcluster.NodeID) (pg
 		case d.replays(r, m.ID) != "":
 			refusals = append(refusals, fmt.Sprintf("%s %s", m.ID, d.replays(r, m.ID)))
 		default:
-			s, _ := r.Sender(m.ID)
-			replayed := d.replayed(r, m.ID)
-			if best == "" || cmp.Or(cmp.Compare(m.Priority, priority), cmp.Compare(s.Flushed, bestAt), cmp.Compare(replayed, bestReplayed)) > 0 {
-				best, bestAt, bestReplayed, priority = m.ID, s.Flushed, replayed, m.Priority
-			}
+			able = append(able, m)
 		}
 	}
-	return best, refusals
+	if len(able) == 0 {
+		return "", refusals
+	}
+	flushed := func(id pgcluster.NodeID) pgcluster.LSN { s, _ := r.Sender(id); return s.Flushed }
+	return slices.MaxFunc(able, func(a, b pgcluster.Member) int {
+		return cmp.Or(
+			cmp.Compare(a.Priority, b.Priority),
+			boolsDiffer(d.s.sameZone(b.ID, r.Node), d.s.sameZone(a.ID, r.Node)),
+			cmp.Compare(flushed(a.ID), flushed(b.ID)),
+			cmp.Compare(d.replayed(r, a.ID), d.replayed(r, b.ID)),
+		)
+	}).ID, refusals
 }
 
 // replayed is how far id has replayed at least, as it says itself or the primary r heard from

@@ -166,6 +166,11 @@ func TestSwitchover(t *testing.T) {
 			view: see(primary(func(r *pgcluster.Report) { r.Senders[0].Flushed = 99 }), standby("n2"), standby("n3")),
 		},
 		{
+			name: "to one in another zone, though it is not the furthest", want: "n2",
+			state: with(steady(), func(s *failover.State) { s.Members[0].Zone, s.Members[1].Zone, s.Members[2].Zone = "a", "b", "a" }),
+			view:  see(primary(func(r *pgcluster.Report) { r.Senders[0].Flushed = 99 }), standby("n2"), standby("n3")),
+		},
+		{
 			name: "to itself", state: steady(), view: all, to: "n1",
 			refused: "refused: n1 is primary already",
 		},
