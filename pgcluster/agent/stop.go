@@ -18,19 +18,26 @@ const (
 // stopInOrder shuts down cleanly, so that the standbys have every byte and know
 // it. A former primary that ended this way counts as recruited.
 func (a *Agent) stopInOrder(ctx context.Context, o pgcluster.Order) error {
+	leads := false
 	if a.running() != nil && a.Report().Running() {
 		recovering, err := a.recovering(ctx)
 		if err != nil {
 			return err
 		}
-		if !recovering {
-			if err := a.drain(ctx); err != nil {
-				return err
-			}
+		leads = !recovering
+	}
+	if leads {
+		if err := a.drain(ctx); err != nil {
+			return err
 		}
 	}
 	if err := a.takeKeyAway(); err != nil {
 		return err
+	}
+	if leads { // last, so that few come back in between
+		if err := a.endDecoding(ctx); err != nil {
+			return err
+		}
 	}
 	a.step("stopping")
 	if err := a.stop(ctx, orderedStop); err != nil {
@@ -78,6 +85,26 @@ WHERE backend_type = 'client backend' AND backend_xid IS NOT NULL AND pid <> pg_
 	})
 	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("drain: %w", err)
+	}
+	return ctx.Err()
+}
+
+// endDecoding ends who reads a logical slot. The server would not end before they have
+// confirmed all of its WAL, which some do seconds later or never, and a stop that takes too
+// long is no clean one. What they have not confirmed is kept, and their slot does
+// not outlive a change of primary anyway.
+func (a *Agent) endDecoding(ctx context.Context) error {
+	bounded, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	err := until(bounded, 5*time.Millisecond, func(context.Context) (bool, error) {
+		var readers int
+		err := a.queryRow(ctx, `
+SELECT count(pg_terminate_backend(active_pid)) FROM pg_replication_slots
+WHERE slot_type = 'logical' AND active_pid IS NOT NULL`, &readers)
+		return readers == 0, err
+	})
+	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("end readers of logical slots: %w", err)
 	}
 	return ctx.Err()
 }
