@@ -15,9 +15,11 @@ import (
 // the old primary follow as it is: no rewind, no clone.
 func TestAgent_switchover(t *testing.T) { //nolint:tparallel // the steps build on each other
 	t.Parallel()
-	nodes := initialized(t, 2, true)
+	nodes := newNodesWith(t, 2, func(o *agent.Options) { o.Settings["wal_level"] = "logical" })
+	initialize(nodes, true)
 	n1, n2 := nodes[0], nodes[1]
 	exec(t, n1.service(), "CREATE TABLE t AS SELECT 7 AS v")
+	exec(t, n1.connect(agent.AdminRole, n1.o.Secrets.Admin, agent.Database), "SELECT pg_create_logical_replication_slot('feed', 'test_decoding')")
 	n1.do(pgcluster.Order{Kind: pgcluster.OrderCheckpoint, Stamp: stamp(1, 11)})
 
 	n1.submit(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 20)})
@@ -39,6 +41,10 @@ func TestAgent_switchover(t *testing.T) { //nolint:tparallel // the steps build 
 		t.Errorf("a clean switchover set WAL aside: %v", diverged)
 	}
 
+	t.Run("a former primary drops the logical slots that it cannot serve", func(t *testing.T) { //nolint:paralleltest // a step
+		awaitSlots(t, n1, "xpd_keep_n2")
+		n1.await("no logical slots reported", func(r pgcluster.Report) bool { return len(r.LogicalSlots) == 0 })
+	})
 	t.Run("a standby hears from an idle primary", func(*testing.T) { //nolint:paralleltest // a step
 		caughtUp := caughtUp(n2)
 		at := n1.await("replay", caughtUp).Position

@@ -61,6 +61,9 @@ func (a *Agent) retainOnce(ctx context.Context) error {
 	if err := a.setSlots(ctx, conn, keepName, a.retains); err != nil {
 		return fmt.Errorf("slots of a standby: %w", err)
 	}
+	if err := a.dropLogical(ctx, conn); err != nil {
+		return err
+	}
 	s := a.state.get().Settings
 	needed, err := a.neededFrom(ctx, s.Upstream, s.Stream)
 	if err != nil {

@@ -176,6 +176,35 @@ func dropSlot(ctx context.Context, conn *pgx.Conn, s slot) error {
 	return nil
 }
 
+// PostgreSQL 15 does not decode on a standby, so nobody can be using one there.
+const leftoversSQL = `
+SELECT slot_name::text
+FROM pg_replication_slots
+WHERE slot_type = 'logical' AND NOT active AND pg_is_in_recovery()
+ORDER BY slot_name`
+
+// dropLogical drops the logical slots that a standby has left from when it was a
+// primary. They would keep WAL for nobody, and, should it be promoted again, go on with
+// a gap that their readers cannot see.
+func (a *Agent) dropLogical(ctx context.Context, conn *pgx.Conn) error {
+	a.slotting.Lock()
+	defer a.slotting.Unlock()
+	if !a.retains() {
+		return nil
+	}
+	leftovers, err := names(ctx, conn, leftoversSQL)
+	if err != nil {
+		return fmt.Errorf("look for logical slots of a former primary: %w", err)
+	}
+	for _, name := range leftovers {
+		if _, err := conn.Exec(ctx, "SELECT pg_drop_replication_slot($1)", name); err != nil {
+			return fmt.Errorf("drop logical slot %s of a former primary: %w", name, err)
+		}
+		a.log.WarnContext(ctx, "dropped a logical slot of a former primary; make it anew on the primary if it is still read", "slot", name)
+	}
+	return nil
+}
+
 const slotsSQL = `
 SELECT slot_name, coalesce(active_pid, 0), coalesce(wal_status = 'lost', false), coalesce(restart_lsn::text, '0/0')
 FROM pg_replication_slots

@@ -104,7 +104,8 @@ func (a *Agent) lookOver(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	logical, err := names(ctx, conn, "SELECT slot_name::text FROM pg_replication_slots WHERE slot_type = 'logical' ORDER BY slot_name")
+	// On a standby they are leftovers, which nobody would miss.
+	logical, err := names(ctx, conn, "SELECT slot_name::text FROM pg_replication_slots WHERE slot_type = 'logical' AND NOT pg_is_in_recovery() ORDER BY slot_name")
 	if err != nil {
 		return fmt.Errorf("look for logical slots: %w", err)
 	}
