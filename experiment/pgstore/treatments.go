@@ -13,9 +13,9 @@ import (
 // is answered is durable, and never changes while the experiment lives. It
 // returns experiment.ErrOverloaded at once if too many requests wait.
 //
-// A unit in the cache costs nothing, another one a read; having been enrolled anywhere,
-// or being enrolled now, costs one commit. It starts again whenever the definitions turn out to have
-// changed in between.
+// A unit in the cache costs nothing, another one a read; having been enrolled
+// anywhere, or being enrolled now, costs one commit. It starts again whenever the
+// definitions turn out to have changed in between.
 func (s *Store) Treatments(ctx context.Context, u experiment.Unit, keys []string) ([]experiment.Decision, error) {
 	decisions, err := s.treatments(ctx, u, keys)
 	if err != nil {
