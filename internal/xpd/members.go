@@ -21,6 +21,7 @@ const (
 	removalCheck = time.Second // between questions to the others whether this node is still a member
 	removalAsk   = 700 * time.Millisecond
 	removalStop  = 10 * time.Second
+	removalAgain = time.Second // between orders to stop that are not accepted
 
 	rememberAgain = 10 * time.Second
 )
@@ -170,11 +171,25 @@ func (d *daemon) leave(ctx context.Context, s failover.State) error {
 	t.Open = false
 	d.pools.Retarget(t)
 	d.pools.SetMembers(nil)
-	if err := d.stopPostgres(ctx, s.SystemID); err != nil && ctx.Err() == nil {
-		d.Logger.ErrorContext(ctx, "PostgreSQL was not stopped", "error", err)
-	}
+	d.stopForGood(ctx, s.SystemID)
 	<-ctx.Done()
 	return nil
+}
+
+// stopForGood orders the local PostgreSQL to stop until the agent has accepted that, or ctx
+// ends: its disk may be full, or an order of before may just have been newer.
+func (d *daemon) stopForGood(ctx context.Context, system string) {
+	for ctx.Err() == nil {
+		err := d.stopPostgres(ctx, system)
+		if err == nil {
+			return
+		}
+		d.Logger.ErrorContext(ctx, "PostgreSQL was not stopped, will retry", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(removalAgain):
+		}
+	}
 }
 
 // stopPostgres orders the local agent to stop, as the newest order there is.
