@@ -72,6 +72,8 @@ func refuseSettings(postgres map[string]string) string {
 			return fmt.Sprintf("%s is set by xpd alone", name)
 		case !pgcluster.ValidSettingValue(value):
 			return fmt.Sprintf("%s: want a value of one line and up to 1024 bytes", name)
+		case pgcluster.Unbearable(name, value) != "":
+			return fmt.Sprintf("%s: %s", name, pgcluster.Unbearable(name, value))
 		}
 	}
 	return ""

@@ -28,6 +28,8 @@ func TestConfigure(t *testing.T) {
 		{"k below 0", "", -1, nil},
 		{"k that the standbys are too few for", "", 3, nil},
 		{"a setting of xpd's", "", 0, map[string]string{"synchronous_standby_names": ""}},
+		{"a timer that the rules rest on", "", 0, map[string]string{"wal_receiver_timeout": "60s"}},
+		{"WAL kept without a bound", "", 0, map[string]string{"max_slot_wal_keep_size": "-1"}},
 		{"a setting that reads a file", "", 0, map[string]string{"include": "/tmp/x"}},
 		{"no name", "", 0, map[string]string{"Work Mem": "1"}},
 		{"two lines", "", 0, map[string]string{"work_mem": "1\nfsync = off"}},

@@ -1,9 +1,13 @@
 package pgcluster
 
 import (
+	"fmt"
+	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 )
 
 var settingName = regexp.MustCompile(`^[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?$`)
@@ -30,6 +34,79 @@ var ownedSettings = []string{ //nolint:gochecknoglobals // a constant list
 	"recovery_target_timeline", "recovery_target_xid", "restart_after_crash", "restore_command",
 	"synchronous_commit", "synchronous_standby_names", "unix_socket_directories", "unix_socket_permissions",
 	"wal_log_hints",
+}
+
+// timer is a setting in which people may choose, within bounds.
+type timer struct {
+	least, most time.Duration
+	unit        time.Duration // of a number without one
+	why         string
+}
+
+// timers are what the bounds of failover.Policy rest on.
+var timers = map[string]timer{ //nolint:gochecknoglobals // a constant table
+	"wal_receiver_timeout": {
+		time.Second, 2 * time.Second, time.Millisecond,
+		"after half of it a standby asks for a sign of life, by which it vouches for an idle primary",
+	},
+	"wal_sender_timeout": {
+		time.Second, 5 * time.Second, time.Millisecond,
+		"a standby whose host fell silent counts as streaming for so long, and writes wait for it",
+	},
+	"wal_retrieve_retry_interval": {
+		time.Millisecond, time.Second, time.Millisecond,
+		"a standby waits for so long before it connects to a new primary, and writes with it",
+	},
+	"wal_receiver_status_interval": {
+		time.Second, 5 * time.Second, time.Second,
+		"that often an idle standby says how far it is, which changes of the sync set and switchovers look at",
+	},
+}
+
+// Timers returns the names of the settings that have such bounds, sorted.
+func Timers() []string { return slices.Sorted(maps.Keys(timers)) }
+
+// Unbearable says why the promises cannot be kept with a setting, or "". What PostgreSQL
+// itself makes of the value is not looked at.
+func Unbearable(name, value string) string {
+	if name == "max_slot_wal_keep_size" && strings.HasPrefix(strings.TrimSpace(value), "-") {
+		return "want a bound: a standby that is away would fill the disk of the primary with WAL"
+	}
+	t, bounded := timers[name]
+	if !bounded {
+		return ""
+	}
+	d, ok := duration(value, t.unit)
+	if !ok || d < t.least || d > t.most {
+		return fmt.Sprintf("want %s to %s, such as %dms: %s", t.least, t.most, t.most.Milliseconds(), t.why)
+	}
+	return ""
+}
+
+// duration reads a time as PostgreSQL writes it.
+func duration(value string, unit time.Duration) (time.Duration, bool) {
+	value = strings.TrimSpace(value)
+	number := strings.TrimRight(value, "adhimnsu")
+	switch value[len(number):] {
+	case "":
+	case "us":
+		unit = time.Microsecond
+	case "ms":
+		unit = time.Millisecond
+	case "s":
+		unit = time.Second
+	case "min":
+		unit = time.Minute
+	case "h":
+		unit = time.Hour
+	case "d":
+		unit = 24 * time.Hour
+	default:
+		return 0, false
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	// What is too large for a Duration is too large anyway.
+	return time.Duration(min(n, 1e6) * float64(unit)), err == nil && n >= 0
 }
 
 // ValidSettingValue reports whether a configuration file can hold value.

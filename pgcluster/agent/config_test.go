@@ -57,8 +57,9 @@ func TestAgent_appliesClusterSettings(t *testing.T) {
 		"work_mem": "10MB", "shared_buffers": "garbage", "no_such_setting": "1", "fsync": "off",
 		"log_statement":         "dll",
 		"max_replication_slots": "4", // a promotion could not make its slots
+		"wal_receiver_timeout":  "1min",
 	})
-	for _, name := range []string{"shared_buffers", "no_such_setting", "fsync", "max_replication_slots"} {
+	for _, name := range []string{"shared_buffers", "no_such_setting", "fsync", "max_replication_slots", "wal_receiver_timeout"} {
 		if !refusal(r, name) {
 			t.Errorf("%s is not reported: %q", name, r.Refused)
 		}
@@ -69,6 +70,7 @@ func TestAgent_appliesClusterSettings(t *testing.T) {
 		t.Errorf("no %s in %q", reason, r.Refused)
 	}
 	n.awaitShow("work_mem", "10MB")
+	n.awaitShow("wal_receiver_timeout", "2s")
 	n.do(pgcluster.Order{Kind: pgcluster.OrderStop, Stamp: stamp(2, 1)})
 	n.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(2, 2), Barrier: true, Open: true})
 	n.awaitShow("shared_buffers", "16MB") // this host's own

@@ -35,8 +35,11 @@ WHERE sourcefile = current_setting('data_directory') || '/postgresql.auto.conf' 
 	roleAndOverridesSQL = "SELECT pg_is_in_recovery(), NOT pg_is_in_recovery() AND EXISTS (SELECT" + overridesFrom + ")"
 )
 
-// overridable are the settings that undoOverrides takes back.
-func (a *Agent) overridable() []string { return append(a.ownedSettings(), "wal_level") }
+// overridable are the settings that undoOverrides takes back, whatever their value: what
+// people may choose of them goes through the agent.
+func (a *Agent) overridable() []string {
+	return append(slices.Concat(a.ownedSettings(), pgcluster.Timers()), "wal_level")
+}
 
 // roleAndOverrides reports whether the server is in recovery and, of a primary, whether
 // somebody has changed what is the agent's, and that has not been mended in full.

@@ -17,8 +17,9 @@ func TestAgent_looksBeforeItOpens(t *testing.T) {
 	lead := pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(1, 20), Sync: anyOf(1, "n2"), Barrier: true}
 	n1.do(lead)
 	exec(t, n1.admin(), "ALTER SYSTEM SET synchronous_standby_names = ''")
+	exec(t, n1.admin(), "ALTER SYSTEM SET wal_sender_timeout = 0")
 	lead.Stamp, lead.Open = stamp(1, 21), true
-	if r := n1.do(lead); !mentions(r.Overrides, "synchronous_standby_names= at ") {
+	if r := n1.do(lead); !mentions(r.Overrides, "synchronous_standby_names= at ") || !mentions(r.Overrides, "wal_sender_timeout=0 at ") {
 		t.Errorf("overrides: %q", r.Overrides)
 	}
 	log, err := os.ReadFile(filepath.Join(n1.o.Dir, "pg", "log", "postgres.log"))

@@ -214,7 +214,7 @@ func (s setting) objection() string {
 	case !pgcluster.ValidSettingValue(s.value):
 		return "a configuration file cannot hold this value"
 	}
-	return ""
+	return pgcluster.Unbearable(s.name, s.value)
 }
 
 // tryOutTimeout is generous: it is a program that starts and ends.
