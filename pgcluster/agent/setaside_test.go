@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -99,7 +100,7 @@ func TestMakeRoomAside(t *testing.T) {
 		{free + 9*tera, []string{"1-0_0-0-1", "1-0_0-0-2", "1-0_0-0-3"}}, // no use
 	}
 	for _, tt := range tests {
-		t.Run(fmt.Sprint(tt.need), func(t *testing.T) {
+		t.Run(strconv.FormatUint(tt.need, 10), func(t *testing.T) {
 			t.Parallel()
 			k := newKeeper(t)
 			for i := range 3 {

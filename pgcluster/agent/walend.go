@@ -19,8 +19,6 @@ const (
 	walSwitch    = 0x40 // info of resource manager 0: the rest of the segment is empty
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // walPages reads pages of WAL, of one timeline.
 type walPages struct {
 	dir  string
@@ -92,6 +90,7 @@ func (w *walPages) afterHeader(p uint64) uint64 {
 
 // record reports whether the record at p is there as it was made.
 func (w *walPages) record(p uint64, length uint32) bool {
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
 	var head [recordHeader]byte
 	var sum uint32
 	for seen := 0; seen < int(length); {

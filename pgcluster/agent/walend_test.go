@@ -35,6 +35,7 @@ func (w *written) put(size int, info byte) {
 	binary.NativeEndian.PutUint32(record, uint32(len(record)))
 	binary.NativeEndian.PutUint64(record[recordPrev:], w.prev)
 	record[recordInfo], record[recordRmgr] = info, 0
+	castagnoli := crc32.MakeTable(crc32.Castagnoli)
 	sum := crc32.Checksum(record[recordHeader:], castagnoli)
 	binary.NativeEndian.PutUint32(record[recordSum:], crc32.Update(sum, castagnoli, record[:recordSum]))
 	for i, b := range record {
