@@ -62,7 +62,7 @@ func down(ctx context.Context, s *simulation.Session, id pgcluster.NodeID) error
 
 func TestMaintenance(t *testing.T) { //nolint:paralleltest // they share a cluster
 	underLoad(t, func(ctx context.Context, s *simulation.Session) error {
-		_, standbys, err := roles(ctx, s)
+		_, standbys, err := s.Roles(ctx)
 		if err != nil {
 			return err
 		}
@@ -88,7 +88,7 @@ func TestMaintenance(t *testing.T) { //nolint:paralleltest // they share a clust
 
 func TestReclone(t *testing.T) { //nolint:paralleltest // they share a cluster
 	underLoad(t, func(ctx context.Context, s *simulation.Session) error {
-		_, standbys, err := roles(ctx, s)
+		_, standbys, err := s.Roles(ctx)
 		if err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func recloned(ctx context.Context, s *simulation.Session, id pgcluster.NodeID, d
 
 func TestFence(t *testing.T) { //nolint:paralleltest // they share a cluster
 	underLoad(t, func(ctx context.Context, s *simulation.Session) error {
-		primary, standbys, err := roles(ctx, s)
+		primary, standbys, err := s.Roles(ctx)
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 	"github.com/xpd-platform/xpd/simulation/localcluster"
 )
 
@@ -144,11 +145,11 @@ func freeze(s *simulation.Session, id pgcluster.NodeID, folder string) (thaw fun
 
 func TestF29_CloneMeetsAFullDisk(t *testing.T) { //nolint:paralleltest // one cluster at a time
 	slow(t)
-	by := rules{on: withDisks(t, memory("pg", "512M")), patience: 3 * faultPatience}
-	r := underLoadBy(t, by, func(ctx context.Context, s *simulation.Session) error {
+	b := withDisks(t, memory("pg", "512M"))
+	r := b.underLoad(t, faulttest.Rules{Patience: 3 * faultPatience}, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F29 disk full while cloning", func(ctx context.Context) error {
 			return sameEpoch(ctx, s, func() error {
-				_, standbys, err := roles(ctx, s)
+				_, standbys, err := s.Roles(ctx)
 				if err != nil {
 					return err
 				}
@@ -180,13 +181,13 @@ func TestF29_CloneMeetsAFullDisk(t *testing.T) { //nolint:paralleltest // one cl
 			})
 		})
 	})
-	expectMove(t, r, false)
+	faulttest.ExpectMove(t, r, false)
 }
 
 func TestF30_WALDiskFull(t *testing.T) { //nolint:paralleltest // one cluster at a time
 	slow(t)
-	by := rules{on: withDisks(t, memory("pg", "512M")), patience: faultPatience}
-	r := underLoadBy(t, by, func(ctx context.Context, s *simulation.Session) error {
+	b := withDisks(t, memory("pg", "512M"))
+	r := b.underLoad(t, faulttest.Rules{Patience: faultPatience}, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F30 disk full on pg_wal", func(ctx context.Context) error {
 			primary, err := s.Cluster.Primary(ctx)
 			if err != nil {
@@ -210,7 +211,7 @@ func TestF30_WALDiskFull(t *testing.T) { //nolint:paralleltest // one cluster at
 			return empty()
 		})
 	})
-	expectMove(t, r, true)
+	faulttest.ExpectMove(t, r, true)
 }
 
 // exhaustWAL makes the primary need WAL files that its disk has no room for.
@@ -232,8 +233,8 @@ func exhaustWAL(ctx context.Context, s *simulation.Session, primary pgcluster.No
 
 func TestF30_RaftDiskFull(t *testing.T) { //nolint:paralleltest // one cluster at a time
 	slow(t)
-	by := rules{on: withDisks(t, memory("raft", "16M")), patience: 2 * faultPatience}
-	underLoadBy(t, by, func(ctx context.Context, s *simulation.Session) error {
+	b := withDisks(t, memory("raft", "16M"))
+	b.underLoad(t, faulttest.Rules{Patience: 2 * faultPatience}, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F30 disk full on the leader's Raft disk", func(ctx context.Context) error {
 			l, primary, err := parts(ctx, s)
 			if err != nil {
@@ -253,10 +254,10 @@ func TestF30_RaftDiskFull(t *testing.T) { //nolint:paralleltest // one cluster a
 
 func TestF31_DiskStalls(t *testing.T) { //nolint:paralleltest // one cluster at a time
 	slow(t)
-	by := rules{on: withDisks(t, file("pg", "1G")), patience: 2 * faultPatience, hung: 25 * time.Second}
-	r := underLoadBy(t, by, func(ctx context.Context, s *simulation.Session) error {
+	b := withDisks(t, file("pg", "1G"))
+	r := b.underLoad(t, faulttest.Rules{Patience: 2 * faultPatience, Hung: 25 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
 		err := s.Disturb(ctx, "F31 on a standby", func(ctx context.Context) error {
-			_, standbys, err := roles(ctx, s)
+			_, standbys, err := s.Roles(ctx)
 			if err != nil {
 				return err
 			}
@@ -288,15 +289,15 @@ func TestF31_DiskStalls(t *testing.T) { //nolint:paralleltest // one cluster at 
 		})
 	})
 	if len(r.Disturbances) == 2 {
-		expectMove(t, simulation.Report{Disturbances: r.Disturbances[:1]}, false)
-		expectMove(t, simulation.Report{Disturbances: r.Disturbances[1:]}, true)
+		faulttest.ExpectMove(t, simulation.Report{Disturbances: r.Disturbances[:1]}, false)
+		faulttest.ExpectMove(t, simulation.Report{Disturbances: r.Disturbances[1:]}, true)
 	}
 }
 
 func TestF31_RaftDiskOfTheLeaderStalls(t *testing.T) { //nolint:paralleltest // one cluster at a time
 	slow(t)
-	by := rules{on: withDisks(t, file("raft", "64M")), patience: faultPatience, hung: 25 * time.Second}
-	underLoadBy(t, by, func(ctx context.Context, s *simulation.Session) error {
+	b := withDisks(t, file("raft", "64M"))
+	b.underLoad(t, faulttest.Rules{Patience: faultPatience, Hung: 25 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F31 on the leader's Raft disk", func(ctx context.Context) error {
 			l, primary, err := parts(ctx, s)
 			if err != nil {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 )
 
 // What people do by hand.
@@ -32,7 +33,7 @@ func TestF35_SyncNamesEmptied(t *testing.T) { //nolint:paralleltest // they shar
 		})
 	})
 	if len(r.Disturbances) == 2 {
-		expectMove(t, simulation.Report{Disturbances: r.Disturbances[:1]}, false)
+		faulttest.ExpectMove(t, simulation.Report{Disturbances: r.Disturbances[:1]}, false)
 	}
 }
 
@@ -78,7 +79,7 @@ SELECT current_setting('synchronous_standby_names'), coalesce((
 
 func TestF36_PromotedByHand(t *testing.T) { //nolint:paralleltest // they share a cluster
 	r := underLoad(t, func(ctx context.Context, s *simulation.Session) error {
-		_, standbys, err := roles(ctx, s)
+		_, standbys, err := s.Roles(ctx)
 		if err != nil {
 			return err
 		}
@@ -116,5 +117,5 @@ SELECT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_wal_receiver WHERE st
 			})
 		})
 	})
-	expectMove(t, r, false)
+	faulttest.ExpectMove(t, r, false)
 }

@@ -12,13 +12,14 @@ import (
 	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 )
 
 // What operators and applications may do.
 
 func TestF34_CommitsThatDoNotWait(t *testing.T) { //nolint:paralleltest // they share a cluster
 	slow(t)
-	underLoadBy(t, rules{patience: 2 * faultPatience}, func(ctx context.Context, s *simulation.Session) error {
+	underLoadBy(t, faulttest.Rules{Patience: 2 * faultPatience}, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F34", func(ctx context.Context) error {
 			err := sameEpoch(ctx, s, func() error { return errors.Join(weakenOther(ctx, s), weakenOwn(ctx, s)) })
 			if err != nil {
@@ -121,7 +122,7 @@ func TestF38_PausedThenThePrimaryDies(t *testing.T) { //nolint:paralleltest // t
 		}
 		return nil
 	})
-	expectMove(t, r, true)
+	faulttest.ExpectMove(t, r, true)
 }
 
 // dieWhilePaused kills the primary's PostgreSQL during a pause, sees that nothing
@@ -165,7 +166,7 @@ func dieWhilePaused(ctx context.Context, s *simulation.Session, pause time.Durat
 
 func TestF42_MaxConnectionsUpAndDown(t *testing.T) { //nolint:paralleltest // they share a cluster
 	slow(t)
-	by := rules{patience: 3 * faultPatience, hung: 25 * time.Second}
+	by := faulttest.Rules{Patience: 3 * faultPatience, Hung: 25 * time.Second}
 	underLoadBy(t, by, func(ctx context.Context, s *simulation.Session) error {
 		for _, step := range []struct {
 			name, value string
@@ -185,7 +186,7 @@ func TestF42_MaxConnectionsUpAndDown(t *testing.T) { //nolint:paralleltest // th
 // inOrder checks that a restart of all nodes opens one epoch: standbys restart before
 // the primary, which hands over; or after it, which stays primary, if a setting gets lower.
 func inOrder(ctx context.Context, s *simulation.Session, lower bool, restart func() error) error {
-	old, standbys, err := roles(ctx, s)
+	old, standbys, err := s.Roles(ctx)
 	if err != nil {
 		return err
 	}

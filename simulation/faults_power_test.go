@@ -18,6 +18,7 @@ import (
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 )
 
 // The moments of a shrink at which F17 loses the primary too.
@@ -43,10 +44,10 @@ var shrinkSteps = []struct {
 
 func TestF17_StandbyThenPrimaryLost(t *testing.T) { //nolint:paralleltest // they share a cluster
 	slow(t)
-	underLoadBy(t, rules{patience: 3 * faultPatience}, func(ctx context.Context, s *simulation.Session) error {
+	underLoadBy(t, faulttest.Rules{Patience: 3 * faultPatience}, func(ctx context.Context, s *simulation.Session) error {
 		for i, step := range shrinkSteps {
 			err := s.Disturb(ctx, "F17 "+step.name, func(ctx context.Context) error {
-				primary, standbys, err := roles(ctx, s)
+				primary, standbys, err := s.Roles(ctx)
 				if err != nil {
 					return err
 				}
@@ -88,7 +89,7 @@ func TestF17_StandbyThenPrimaryLost(t *testing.T) { //nolint:paralleltest // the
 func TestF18_StandbyReturnsAndDies(t *testing.T) { //nolint:paralleltest // they share a cluster
 	slow(t)
 	r := underLoad(t, func(ctx context.Context, s *simulation.Session) error {
-		_, standbys, err := roles(ctx, s)
+		_, standbys, err := s.Roles(ctx)
 		if err != nil {
 			return err
 		}
@@ -127,7 +128,7 @@ func TestF18_StandbyReturnsAndDies(t *testing.T) { //nolint:paralleltest // they
 			})
 		})
 	})
-	expectMove(t, r, false)
+	faulttest.ExpectMove(t, r, false)
 }
 
 // awaitReturn waits until a node is seen, at least in the given state, and in the
@@ -148,9 +149,9 @@ func awaitReturn(ctx context.Context, s *simulation.Session, id pgcluster.NodeID
 
 func TestF20_PowerCycle(t *testing.T) { //nolint:paralleltest // they share a cluster
 	slow(t)
-	underLoadBy(t, rules{patience: 3 * faultPatience, hung: 30 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
+	underLoadBy(t, faulttest.Rules{Patience: 3 * faultPatience, Hung: 30 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
 		for _, order := range [][3]int{{0, 1, 2}, {1, 2, 0}, {2, 0, 1}} {
-			primary, standbys, err := roles(ctx, s)
+			primary, standbys, err := s.Roles(ctx)
 			if err != nil {
 				return err
 			}
@@ -196,9 +197,9 @@ func killAll(ctx context.Context, s *simulation.Session) error {
 
 func TestF21_StaleStandbyFirst(t *testing.T) { //nolint:paralleltest // they share a cluster
 	slow(t)
-	underLoadBy(t, rules{patience: 2 * faultPatience, hung: 30 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
+	underLoadBy(t, faulttest.Rules{Patience: 2 * faultPatience, Hung: 30 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F21", func(ctx context.Context) error {
-			primary, standbys, err := roles(ctx, s)
+			primary, standbys, err := s.Roles(ctx)
 			if err != nil {
 				return err
 			}
@@ -226,7 +227,7 @@ func TestF21_StaleStandbyFirst(t *testing.T) { //nolint:paralleltest // they sha
 			if err := errors.Join(s.Cluster.StartNode(stale), s.Cluster.StartNode(fresh)); err != nil {
 				return err
 			}
-			if err := refusesToLead(ctx, s, stale); err != nil {
+			if err := refusesToLead(ctx, s, stale, fresh); err != nil {
 				return err
 			}
 			if err := os.Chmod(control, 0o600); err != nil {
@@ -242,8 +243,9 @@ func TestF21_StaleStandbyFirst(t *testing.T) { //nolint:paralleltest // they sha
 }
 
 // refusesToLead waits until the PostgreSQL of a node answers and checks for some
-// seconds that it is no primary.
-func refusesToLead(ctx context.Context, s *simulation.Session, id pgcluster.NodeID) error {
+// seconds that it is no primary, and that the status names the member of the sync set
+// that is waited for.
+func refusesToLead(ctx context.Context, s *simulation.Session, id, missing pgcluster.NodeID) error {
 	const watched = 5 * time.Second
 	recovering := false
 	check := func() error {
@@ -266,8 +268,8 @@ func refusesToLead(ctx context.Context, s *simulation.Session, id pgcluster.Node
 			return err
 		}
 	}
-	blocked, err := s.Cluster.WaitStatus(ctx, "writes are blocked", func(st failover.Status) bool {
-		return st.Level == failover.LevelNoWrites
+	blocked, err := s.Cluster.WaitStatus(ctx, "writes are blocked, and "+string(missing)+" is waited for", func(st failover.Status) bool {
+		return st.Level == failover.LevelNoWrites && strings.Contains(st.Writes, string(missing))
 	})
 	s.Say("%s", blocked.Writes)
 	return err
@@ -275,7 +277,7 @@ func refusesToLead(ctx context.Context, s *simulation.Session, id pgcluster.Node
 
 func TestF47_Reboot(t *testing.T) { //nolint:paralleltest // they share a cluster
 	slow(t)
-	underLoadBy(t, rules{patience: 2 * faultPatience, hung: 30 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
+	underLoadBy(t, faulttest.Rules{Patience: 2 * faultPatience, Hung: 30 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
 		err := s.Disturb(ctx, "F47 of the primary's host, quickly", func(ctx context.Context) error {
 			primary, err := s.Cluster.Primary(ctx)
 			if err != nil {
@@ -299,7 +301,7 @@ func TestF47_Reboot(t *testing.T) { //nolint:paralleltest // they share a cluste
 			return err
 		}
 		return s.Disturb(ctx, "F47 of all hosts, the primary's is first and alone", func(ctx context.Context) error {
-			primary, standbys, err := roles(ctx, s)
+			primary, standbys, err := s.Roles(ctx)
 			if err != nil {
 				return err
 			}
@@ -359,9 +361,19 @@ func takePID(s *simulation.Session, id pgcluster.NodeID) (end func(), err error)
 	return end, nil
 }
 
-// staysShut checks for some seconds that a node which is alone lets nobody write.
+// staysShut checks for some seconds that a node which is alone lets nobody write,
+// although its PostgreSQL answers.
 func staysShut(ctx context.Context, s *simulation.Session, id pgcluster.NodeID) error {
 	const watched = 4 * time.Second
+	if err := soonish(ctx, "PostgreSQL of "+string(id)+" to answer", func() bool {
+		conn, err := s.Cluster.Admin(ctx, id)
+		if err == nil {
+			err = conn.Close(ctx)
+		}
+		return err == nil
+	}); err != nil {
+		return err
+	}
 	for end := time.Now().Add(watched); time.Now().Before(end); {
 		conn, err := s.Cluster.Admin(ctx, id)
 		if err == nil {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 )
 
 // committing finds backends of the service in the middle of a commit.
@@ -50,17 +51,7 @@ func TestF02_BackendKilledInCommit(t *testing.T) { //nolint:paralleltest // they
 			})
 		})
 	})
-	expectMove(t, r, true)
-}
-
-// expectMove checks whether the primary moved in every disturbance.
-func expectMove(t *testing.T, r simulation.Report, want bool) {
-	t.Helper()
-	for _, d := range r.Disturbances {
-		if got := d.From != d.To; got != want {
-			t.Errorf("%s: the primary was %s and is %s", d.Name, d.From, d.To)
-		}
-	}
+	faulttest.ExpectMove(t, r, true)
 }
 
 func TestF04_XPDOfThePrimaryStopped(t *testing.T) { //nolint:paralleltest // they share a cluster
@@ -73,7 +64,7 @@ func TestF04_XPDOfThePrimaryStopped(t *testing.T) { //nolint:paralleltest // the
 			return sameEpoch(ctx, s, func() error { return pauseXPD(ctx, s, primary) })
 		})
 	})
-	expectMove(t, r, false)
+	faulttest.ExpectMove(t, r, false)
 }
 
 // pauseXPD stops the xpd of a node for longer than the others put up with, sees
@@ -188,7 +179,7 @@ func parts(ctx context.Context, s *simulation.Session) (l, primary pgcluster.Nod
 func TestF33_CancelledInASyncWait(t *testing.T) { //nolint:paralleltest // they share a cluster
 	r := underLoad(t, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F33", func(ctx context.Context) error {
-			primary, standbys, err := roles(ctx, s)
+			primary, standbys, err := s.Roles(ctx)
 			if err != nil {
 				return err
 			}
@@ -224,7 +215,7 @@ func TestF33_CancelledInASyncWait(t *testing.T) { //nolint:paralleltest // they 
 			return s.Cluster.StartNode(primary)
 		})
 	})
-	expectMove(t, r, true)
+	faulttest.ExpectMove(t, r, true)
 }
 
 // cancelWaiters cancels every commit that waits for standbys, some by a cancel and
@@ -287,7 +278,7 @@ func TestF43_ConnectionsExhausted(t *testing.T) { //nolint:paralleltest // they 
 			return s.Failover(ctx, func() error { return s.Cluster.KillPostgres(primary) })
 		})
 	})
-	expectMove(t, r, true)
+	faulttest.ExpectMove(t, r, true)
 }
 
 // hog connects to a PostgreSQL until it takes no more.
@@ -310,7 +301,7 @@ func hog(ctx context.Context, s *simulation.Session, m pgcluster.Member) ([]*pgx
 func TestF44_CPUStarved(t *testing.T) { //nolint:paralleltest // they share a cluster
 	slow(t)
 	const starved = 20 * time.Second
-	r := underLoadBy(t, rules{hung: 20 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
+	r := underLoadBy(t, faulttest.Rules{Hung: 20 * time.Second}, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F44", func(ctx context.Context) error {
 			return sameEpoch(ctx, s, func() error {
 				loops := make([]*exec.Cmd, 3*runtime.NumCPU())
@@ -328,5 +319,5 @@ func TestF44_CPUStarved(t *testing.T) { //nolint:paralleltest // they share a cl
 			})
 		})
 	})
-	expectMove(t, r, false)
+	faulttest.ExpectMove(t, r, false)
 }

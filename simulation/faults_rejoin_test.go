@@ -13,6 +13,7 @@ import (
 
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 )
 
 func TestF27_RewindInterrupted(t *testing.T) { //nolint:paralleltest // they share a cluster
@@ -114,7 +115,7 @@ func TestF29_CloneInterrupted(t *testing.T) { //nolint:paralleltest // they shar
 	r := underLoad(t, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F29 clone interrupted", func(ctx context.Context) error {
 			return sameEpoch(ctx, s, func() error {
-				_, standbys, err := roles(ctx, s)
+				_, standbys, err := s.Roles(ctx)
 				if err != nil {
 					return err
 				}
@@ -136,7 +137,7 @@ func TestF29_CloneInterrupted(t *testing.T) { //nolint:paralleltest // they shar
 			})
 		})
 	})
-	expectMove(t, r, false)
+	faulttest.ExpectMove(t, r, false)
 }
 
 // A standby that was away for longer than its slot keeps WAL for is cloned, and
@@ -144,11 +145,11 @@ func TestF29_CloneInterrupted(t *testing.T) { //nolint:paralleltest // they shar
 func TestF41_SlotRetention(t *testing.T) { //nolint:paralleltest // one cluster at a time
 	slow(t)
 	const kept = 64 << 20
-	by := rules{patience: 2 * faultPatience, on: own(t, &bed{settings: []string{
+	b := own(t, &bed{settings: []string{
 		"max_slot_wal_keep_size=64MB", "wal_keep_size=0", "max_wal_size=64MB", "min_wal_size=32MB",
-	}})}
-	r := underLoadBy(t, by, func(ctx context.Context, s *simulation.Session) error {
-		primary, standbys, err := roles(ctx, s)
+	}})
+	r := b.underLoad(t, faulttest.Rules{Patience: 2 * faultPatience}, func(ctx context.Context, s *simulation.Session) error {
+		primary, standbys, err := s.Roles(ctx)
 		if err != nil {
 			return err
 		}
@@ -183,7 +184,7 @@ func TestF41_SlotRetention(t *testing.T) { //nolint:paralleltest // one cluster 
 			return err
 		})
 	})
-	expectMove(t, r, false)
+	faulttest.ExpectMove(t, r, false)
 }
 
 // churn writes so many bytes of WAL on the primary and returns how many it keeps
@@ -223,7 +224,7 @@ func TestF01_PrimaryDiesWithinARecord(t *testing.T) { //nolint:paralleltest // t
 			return s.Failover(ctx, func() error { return dieWithinARecord(ctx, s, primary) })
 		})
 	})
-	expectMove(t, r, true)
+	faulttest.ExpectMove(t, r, true)
 	for _, d := range r.Disturbances {
 		if pause := time.Duration(d.Pause); pause > 14*time.Second {
 			t.Errorf("writes paused %s: the other standby could not follow", pause)

@@ -126,7 +126,7 @@ func TestF07_XPDAndPostgresOfThePrimaryKilled(t *testing.T) { //nolint:parallelt
 
 func TestF16_StandbyLost(t *testing.T) { //nolint:paralleltest // see above
 	r := underLoad(t, func(ctx context.Context, s *simulation.Session) error {
-		primary, standbys, err := roles(ctx, s)
+		primary, standbys, err := s.Roles(ctx)
 		if err != nil {
 			return err
 		}
@@ -162,26 +162,11 @@ func TestF16_StandbyLost(t *testing.T) { //nolint:paralleltest // see above
 	}
 }
 
-// roles returns the primary and the standbys.
-func roles(ctx context.Context, s *simulation.Session) (pgcluster.NodeID, []pgcluster.NodeID, error) {
-	primary, err := s.Cluster.Primary(ctx)
-	if err != nil {
-		return "", nil, err
-	}
-	var standbys []pgcluster.NodeID
-	for _, m := range s.Cluster.Members() {
-		if m.ID != primary {
-			standbys = append(standbys, m.ID)
-		}
-	}
-	return primary, standbys, nil
-}
-
 func TestF19_PrimaryAndOneStandbyLost(t *testing.T) { //nolint:paralleltest // see above
 	underLoad(t, func(ctx context.Context, s *simulation.Session) error {
 		for _, first := range []string{"standby", "primary"} {
 			err := s.Disturb(ctx, "F19, the "+first+" returns first", func(ctx context.Context) error {
-				primary, standbys, err := roles(ctx, s)
+				primary, standbys, err := s.Roles(ctx)
 				if err != nil {
 					return err
 				}
@@ -226,7 +211,7 @@ func blockAndReturn(ctx context.Context, s *simulation.Session, order []pgcluste
 
 func TestF37_SwitchoverWithALongTransaction(t *testing.T) { //nolint:paralleltest // see above
 	r := underLoad(t, func(ctx context.Context, s *simulation.Session) error {
-		primary, standbys, err := roles(ctx, s)
+		primary, standbys, err := s.Roles(ctx)
 		if err != nil {
 			return err
 		}
@@ -263,7 +248,7 @@ func TestF37_SwitchoverWithALongTransaction(t *testing.T) { //nolint:paralleltes
 func TestF37_CandidateDiesMidway(t *testing.T) { //nolint:paralleltest // see above
 	underLoad(t, func(ctx context.Context, s *simulation.Session) error {
 		for _, phase := range []failover.Phase{failover.PhaseCheckpoint, failover.PhasePromote} {
-			_, standbys, err := roles(ctx, s)
+			_, standbys, err := s.Roles(ctx)
 			if err != nil {
 				return err
 			}

@@ -18,7 +18,7 @@ import (
 // Both standbys in turn: without the first one back, the second would be missed.
 func TestF01_PostgresOfStandbysKilled(t *testing.T) { //nolint:paralleltest // they share a cluster
 	underLoad(t, func(ctx context.Context, s *simulation.Session) error {
-		_, standbys, err := roles(ctx, s)
+		_, standbys, err := s.Roles(ctx)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/xpd-platform/xpd/failover/lease"
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 	"github.com/xpd-platform/xpd/simulation/localcluster"
 )
 
@@ -25,7 +26,7 @@ func TestF04_FencedPastTheLease(t *testing.T) { //nolint:paralleltest // see fau
 			o.Flags[id] = []string{"--fence", "always"}
 		}
 	}
-	r := underLoadBy(t, rules{on: own(t, &bed{tune: always})}, func(ctx context.Context, s *simulation.Session) error {
+	r := own(t, &bed{tune: always}).underLoad(t, faulttest.Rules{}, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F4 with --fence=always", func(ctx context.Context) error {
 			primary, err := s.Cluster.Primary(ctx)
 			if err != nil {
@@ -48,7 +49,7 @@ func TestF04_FencedPastTheLease(t *testing.T) { //nolint:paralleltest // see fau
 			return errors.Join(err, findErr, resume())
 		})
 	})
-	expectMove(t, r, true)
+	faulttest.ExpectMove(t, r, true)
 }
 
 // Three of five voters are gone, and with them Raft. The primary and one standby hear
@@ -57,12 +58,12 @@ func TestF04_FencedPastTheLease(t *testing.T) { //nolint:paralleltest // see fau
 func TestF50_RaftMajorityLostForAWhile(t *testing.T) { //nolint:paralleltest // see faults_test.go
 	slow(t)
 	witnesses := func(o *localcluster.Options) { o.Nodes, o.Witnesses = 5, 2 }
-	r := underLoadBy(t, rules{on: own(t, &bed{tune: witnesses}), patience: 3 * time.Minute}, func(ctx context.Context, s *simulation.Session) error {
+	r := own(t, &bed{tune: witnesses}).underLoad(t, faulttest.Rules{Patience: 3 * time.Minute}, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F50 Raft majority lost for a while", func(ctx context.Context) error {
 			return sameEpoch(ctx, s, func() error { return loseRaft(ctx, s) })
 		})
 	})
-	expectMove(t, r, false)
+	faulttest.ExpectMove(t, r, false)
 }
 
 func loseRaft(ctx context.Context, s *simulation.Session) error {

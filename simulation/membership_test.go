@@ -20,6 +20,7 @@ import (
 	"github.com/xpd-platform/xpd/internal/pgtest"
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 	"github.com/xpd-platform/xpd/simulation/localcluster"
 )
 
@@ -27,7 +28,7 @@ import (
 // and a new one go, and three are left.
 func TestF39_MembersAddedAndRemoved(t *testing.T) { //nolint:paralleltest // see faults_test.go
 	slow(t)
-	underLoadBy(t, rules{on: own(t, &bed{}), patience: 4 * time.Minute}, func(ctx context.Context, s *simulation.Session) error {
+	own(t, &bed{}).underLoad(t, faulttest.Rules{Patience: 4 * time.Minute}, func(ctx context.Context, s *simulation.Session) error {
 		err := s.Disturb(ctx, "F39, 3 to 5", func(ctx context.Context) error {
 			for range 2 {
 				id, err := s.Cluster.AddNode(ctx, localcluster.Newcomer{})
@@ -43,7 +44,7 @@ func TestF39_MembersAddedAndRemoved(t *testing.T) { //nolint:paralleltest // see
 		if err != nil {
 			return err
 		}
-		_, standbys, err := roles(ctx, s)
+		_, standbys, err := s.Roles(ctx)
 		if err != nil {
 			return err
 		}
@@ -101,7 +102,7 @@ func hasK(rule string, k int) bool {
 func TestF40_TwoNodesAndAWitness(t *testing.T) { //nolint:paralleltest // see faults_test.go
 	slow(t)
 	b := own(t, &bed{tune: func(o *localcluster.Options) { o.Witnesses = 1 }})
-	underLoadBy(t, rules{on: b, patience: 3 * time.Minute}, func(ctx context.Context, s *simulation.Session) error {
+	b.underLoad(t, faulttest.Rules{Patience: 3 * time.Minute}, func(ctx context.Context, s *simulation.Session) error {
 		mode := failover.ModeAvailable
 		if _, err := s.Client.ChangeClusterSettings(ctx, client.SettingsChange{Mode: &mode}); err != nil {
 			return err
@@ -165,8 +166,8 @@ func loseForAWhile(ctx context.Context, s *simulation.Session, id pgcluster.Node
 func TestF46_RollingUpgradeOfXPD(t *testing.T) { //nolint:paralleltest // see faults_test.go
 	slow(t)
 	b := own(t, &bed{tune: func(o *localcluster.Options) { o.KeepPostgres = true }})
-	underLoadBy(t, rules{on: b}, func(ctx context.Context, s *simulation.Session) error {
-		primary, standbys, err := roles(ctx, s)
+	b.underLoad(t, faulttest.Rules{}, func(ctx context.Context, s *simulation.Session) error {
+		primary, standbys, err := s.Roles(ctx)
 		if err != nil {
 			return err
 		}
@@ -262,9 +263,9 @@ func initForeign(ctx context.Context, bin string) func(dir string) error {
 // one, which was primary, is made a group of its own and takes others in.
 func TestF50_RaftMajorityLostForGood(t *testing.T) { //nolint:paralleltest // see faults_test.go
 	slow(t)
-	underLoadBy(t, rules{on: own(t, &bed{}), mayFail: true, patience: 3 * time.Minute}, func(ctx context.Context, s *simulation.Session) error {
+	own(t, &bed{}).underLoad(t, faulttest.Rules{MayFail: true, Patience: 3 * time.Minute}, func(ctx context.Context, s *simulation.Session) error {
 		return s.Disturb(ctx, "F50", func(ctx context.Context) error {
-			primary, lost, err := roles(ctx, s)
+			primary, lost, err := s.Roles(ctx)
 			if err != nil {
 				return err
 			}

@@ -17,6 +17,7 @@ import (
 	"github.com/xpd-platform/xpd/internal/access"
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 	"github.com/xpd-platform/xpd/simulation/localcluster"
 )
 
@@ -37,7 +38,7 @@ func TestSecured(t *testing.T) {
 // use it: none of their requests may fail.
 func testUnderLoad(t *testing.T, b *bed) {
 	t.Helper()
-	report := underLoadBy(t, rules{on: b}, func(ctx context.Context, s *simulation.Session) error {
+	report := b.underLoad(t, faulttest.Rules{}, func(ctx context.Context, s *simulation.Session) error {
 		steps := []struct {
 			name string
 			do   func(context.Context, *simulation.Session) error

@@ -192,6 +192,15 @@ func (s *Session) Epoch(ctx context.Context) (uint64, error) {
 	return status.Epoch, err
 }
 
+// Roles returns the primary and the other nodes.
+func (s *Session) Roles(ctx context.Context) (pgcluster.NodeID, []pgcluster.NodeID, error) {
+	primary, err := s.Cluster.Primary(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	return primary, s.others(primary), nil
+}
+
 // Failover runs fault and returns once writes are open in a later epoch.
 func (s *Session) Failover(ctx context.Context, fault func() error) error {
 	epoch, err := s.Epoch(ctx)

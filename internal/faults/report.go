@@ -162,7 +162,7 @@ func (r *report) fault(n int) (text, result string) {
 		case "pass":
 			sum.result = "pass"
 		case "skip":
-			skipped = append(skipped, o.why)
+			skipped = append(skipped, o.name+": "+o.why)
 		default: // also one that never ended
 			failed = append(failed, o.name)
 		}
@@ -175,6 +175,8 @@ func (r *report) fault(n int) (text, result string) {
 		return "FAILED   " + figures + "  " + strings.Join(failed, ", "), "fail"
 	case sum.result == "skip":
 		return "skipped: " + strings.Join(skipped, "; "), "skip"
+	case len(skipped) > 0: // a part of the fault was not shown
+		figures += "  (skipped: " + strings.Join(skipped, "; ") + ")"
 	}
 	return "ok       " + figures, "pass"
 }

@@ -60,7 +60,11 @@ func TestReport(t *testing.T) {
 		{"one fails", append(all(9), ended("TestF09_A", "fail"), ended("TestF09_B", "pass")), "F9   FAILED   pause     0 ms  failed 0  lost 0  rejoin  0.0 s  TestF09_A", "1 of 50 faults failed"},
 		{"one never ends", append(all(9), said("TestF09_A", "hello")), "TestF09_A", "1 of 50 faults failed"},
 		{"one has no test", all(50), "F50  FAILED: it has no test", "1 of 50 faults failed"},
-		{"one is skipped", append(all(32), said("TestF32_A", "    x_test.go:3: there is no faketime"), ended("TestF32_A", "skip")), "F32  skipped: there is no faketime", ""},
+		{"one is skipped", append(all(32), said("TestF32_A", "    x_test.go:3: there is no faketime"), ended("TestF32_A", "skip")), "F32  skipped: TestF32_A: there is no faketime", ""},
+		{
+			"one of two is skipped", append(all(30), ended("TestF30_A", "pass"), said("TestF30_B", "    x_test.go:3: no room"), ended("TestF30_B", "skip")),
+			"F30  ok       pause     0 ms  failed 0  lost 0  rejoin  0.0 s  (skipped: TestF30_B: no room)", "",
+		},
 		{"a package fails", append(all(), event{Action: "fail", Package: "p"}), "F1   ok", "failed: p"},
 	}
 	for _, tt := range tests {

@@ -68,13 +68,25 @@ GRANT SELECT, INSERT ON ledger TO `+role)
 	return &Ledger{cluster: c, run: run}, nil
 }
 
-// Run writes until ctx ends.
+// Run writes until ctx ends, also to nodes that join meanwhile: one of them may be the
+// last primary.
 func (l *Ledger) Run(ctx context.Context) {
 	var writers sync.WaitGroup
 	defer writers.Wait()
-	for _, m := range l.cluster.Members() {
-		if m.Data() {
-			writers.Go(func() { l.write(ctx, m) })
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	written := map[pgcluster.NodeID]int{} // the port of each node
+	for {
+		for _, m := range l.cluster.Members() {
+			if m.Data() && written[m.ID] != m.PGPort {
+				written[m.ID] = m.PGPort
+				writers.Go(func() { l.write(ctx, m) })
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
 	}
 }

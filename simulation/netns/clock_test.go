@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 	"github.com/xpd-platform/xpd/simulation/netns"
 )
 
@@ -127,8 +128,8 @@ func TestF32_clocksStep(t *testing.T) { //nolint:paralleltest // see above
 	}
 	b := &bed{ownClocks: true}
 	t.Cleanup(b.remove)
-	report := b.underLoad(t, faultPatience, func(ctx context.Context, r run) error {
-		primary, standbys, err := r.roles(ctx)
+	report := b.underLoad(t, faulttest.Rules{}, func(ctx context.Context, r run) error {
+		primary, standbys, err := r.Roles(ctx)
 		if err != nil {
 			return err
 		}
@@ -157,7 +158,7 @@ func TestF32_clocksStep(t *testing.T) { //nolint:paralleltest // see above
 		}
 		return nil
 	})
-	expectFailover(t, report, false)
+	faulttest.ExpectMove(t, report, false)
 }
 
 // step sets the clock of a host, and returns once its PostgreSQL goes by it and

@@ -3,9 +3,6 @@ package netns_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,15 +12,14 @@ import (
 
 	"github.com/xpd-platform/xpd/internal/pgtest"
 	"github.com/xpd-platform/xpd/simulation"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 	"github.com/xpd-platform/xpd/simulation/localcluster"
 	"github.com/xpd-platform/xpd/simulation/netns"
 )
 
 const (
 	startPatience = 2 * time.Minute
-	faultPatience = 3 * time.Minute
 	stopPatience  = time.Minute
-	warm          = 10 // acknowledgements of each kind before a fault
 	dataNodes     = 3
 )
 
@@ -91,34 +87,10 @@ func (b *bed) explain(t *testing.T) {
 	}
 }
 
-// keepLogs copies all logs of the nodes to where XPD_FAULT_LOGS says.
-func (b *bed) keepLogs() error {
-	to := os.Getenv("XPD_FAULT_LOGS")
-	if to == "" {
-		return nil
-	}
-	for _, m := range b.cluster.Members() {
-		for _, log := range []string{"xpd.log", "pg/log/postgres.log"} {
-			text, err := os.ReadFile(filepath.Join(b.cluster.Dir(), string(m.ID), log))
-			switch {
-			case errors.Is(err, fs.ErrNotExist): // a witness has no PostgreSQL
-				continue
-			case err != nil:
-				return err
-			}
-			name := fmt.Sprintf("%s-%s-%s", filepath.Base(b.cluster.Dir()), m.ID, filepath.Base(log))
-			if err := os.WriteFile(filepath.Join(to, name), text, 0o644); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // open builds xpd once and starts a new cluster on new hosts.
 func (b *bed) open(ctx context.Context, bin string) error {
 	if b.dir == "" {
-		dir, err := makeDir("")
+		dir, err := faulttest.MakeDir("")
 		if err != nil {
 			return err
 		}
@@ -129,7 +101,7 @@ func (b *bed) open(ctx context.Context, bin string) error {
 			return errors.Join(err, errors.New(string(out)))
 		}
 	}
-	dir, err := makeDir(b.dir)
+	dir, err := faulttest.MakeDir(b.dir)
 	if err != nil {
 		return err
 	}
@@ -169,15 +141,6 @@ func (b *bed) hosts(ctx context.Context) (hosts []localcluster.Host, err error) 
 	return hosts, nil
 }
 
-// makeDir makes a folder that PostgreSQL's OS user can enter.
-func makeDir(parent string) (string, error) {
-	dir, err := os.MkdirTemp(parent, "xpdnetns")
-	if err != nil {
-		return "", err
-	}
-	return dir, os.Chmod(dir, 0o755)
-}
-
 func (b *bed) program() string { return filepath.Join(b.dir, "xpd") }
 
 // close stops the cluster, on links that are whole, and removes its hosts.
@@ -186,7 +149,7 @@ func (b *bed) close() error {
 	defer cancel()
 	var errs []error
 	if b.cluster != nil {
-		errs = append(errs, b.network.Heal(ctx), b.cluster.Stop(ctx), b.keepLogs())
+		errs = append(errs, b.network.Heal(ctx), b.cluster.Stop(ctx), faulttest.KeepLogs(b.cluster))
 	}
 	if b.network != nil {
 		errs = append(errs, b.network.Close())
@@ -209,9 +172,7 @@ func (b *bed) remove() {
 // slow skips a test that takes more than ten seconds unless all faults are asked for.
 func slow(t *testing.T) {
 	t.Helper()
-	if os.Getenv("XPD_FAULTS") != "all" {
-		t.Skip("takes more than ten seconds: make faults runs it")
-	}
+	faulttest.Slow(t)
 }
 
 // run is a cluster under load whose links a test breaks.
@@ -220,60 +181,23 @@ type run struct {
 	*netns.Network
 }
 
-// underLoad runs script while shoppers use every node, and then checks that nothing
-// acknowledged is missing anywhere, that no unit has two treatments and that no
-// request failed. Shoppers reach a host unless it is unplugged: also one that no
-// other host reaches.
+// underLoad plays script on the shared hosts: see faulttest.Run. Shoppers reach a host
+// unless it is unplugged: also one that no other host reaches.
 func underLoad(t *testing.T, script func(context.Context, run) error) simulation.Report {
 	t.Helper()
-	return underLoadFor(t, faultPatience, script)
+	return underLoadBy(t, faulttest.Rules{}, script)
 }
 
-// underLoadFor is underLoad for a script that may take as long as patience.
-func underLoadFor(t *testing.T, patience time.Duration, script func(context.Context, run) error) simulation.Report {
+// underLoadBy is underLoad with other rules.
+func underLoadBy(t *testing.T, by faulttest.Rules, script func(context.Context, run) error) simulation.Report {
 	t.Helper()
-	return shared.underLoad(t, patience, script)
+	return shared.underLoad(t, by, script)
 }
 
-func (b *bed) underLoad(t *testing.T, patience time.Duration, script func(context.Context, run) error) simulation.Report {
+func (b *bed) underLoad(t *testing.T, by faulttest.Rules, script func(context.Context, run) error) simulation.Report {
 	t.Helper()
 	b.use(t)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	ctx, release := b.cluster.Guard(ctx)
-	defer release()
-	seed := rand.Uint64N(1_000_000_000)
-	t.Logf("seed %d", seed)
-	report, err := simulation.Drive(ctx, b.cluster, simulation.Options{
-		Rate: testRate(), Seed: seed, Progress: t.Output(),
-	}, func(ctx context.Context, s *simulation.Session) error {
-		if err := s.AwaitTraffic(ctx, warm); err != nil {
-			return err
-		}
+	return faulttest.Run(t, b.cluster, by, func(ctx context.Context, s *simulation.Session) error {
 		return script(ctx, run{s, b.network})
 	})
-	if err != nil {
-		t.Errorf("seed %d: %v", seed, err)
-		return simulation.Report{}
-	}
-	t.Logf("%+v, acknowledged %+v", report.Requests, report.Acknowledged)
-	if err := report.Err(); err != nil {
-		t.Error(err)
-		for _, c := range report.Complaints {
-			t.Log(c)
-		}
-	}
-	for _, line := range report.FaultLines() {
-		t.Log(line)
-	}
-	return report
-}
-
-// testRate is how many treatments are asked for in a second. Requests that come too fast
-// for a machine pile up until they fail, and make test has to bear a busy one.
-func testRate() float64 {
-	if os.Getenv("XPD_FAULTS") == "all" {
-		return 150
-	}
-	return 50
 }

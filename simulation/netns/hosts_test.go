@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 )
 
 // Faults of whole hosts. As those of links, they take turns on one cluster.
@@ -21,7 +22,7 @@ import (
 func TestF05_hostOfThePrimaryPaused(t *testing.T) { //nolint:paralleltest // see above
 	report := underLoad(t, func(ctx context.Context, r run) error {
 		return r.Disturb(ctx, "F5 host of the primary paused", func(ctx context.Context) error {
-			primary, _, err := r.roles(ctx)
+			primary, _, err := r.Roles(ctx)
 			if err != nil {
 				return err
 			}
@@ -35,7 +36,7 @@ func TestF05_hostOfThePrimaryPaused(t *testing.T) { //nolint:paralleltest // see
 			return r.repair(ctx, func() error { return r.Thaw(ctx, primary) })
 		})
 	})
-	expectFailover(t, report, true)
+	faulttest.ExpectMove(t, report, true)
 }
 
 func TestF05_hostOfTheLeaderPaused(t *testing.T) { //nolint:paralleltest // see above
@@ -57,7 +58,7 @@ func TestF05_hostOfTheLeaderPaused(t *testing.T) { //nolint:paralleltest // see 
 			})
 		})
 	})
-	expectFailover(t, report, false)
+	faulttest.ExpectMove(t, report, false)
 }
 
 func TestF09_hostOfPrimaryAndLeaderLost(t *testing.T) { //nolint:paralleltest // see above
@@ -76,17 +77,17 @@ func TestF09_hostOfPrimaryAndLeaderLost(t *testing.T) { //nolint:paralleltest //
 			return r.repair(ctx, func() error { return r.Cluster.StartNode(primary) })
 		})
 	})
-	expectFailover(t, report, true)
+	faulttest.ExpectMove(t, report, true)
 }
 
 // Hosts come back in any order, some of them long after the others. The first two
 // are enough.
 func TestF20_allHostsPowerCycled(t *testing.T) { //nolint:paralleltest // see above
 	slow(t)
-	underLoad(t, func(ctx context.Context, r run) error {
+	underLoadBy(t, faulttest.Rules{Hung: wide}, func(ctx context.Context, r run) error {
 		for _, order := range []string{"the primary first", "the primary last", "all at once"} {
 			err := r.Disturb(ctx, "F20 all hosts power-cycled, "+order, func(ctx context.Context) error {
-				primary, standbys, err := r.roles(ctx)
+				primary, standbys, err := r.Roles(ctx)
 				if err != nil {
 					return err
 				}
@@ -147,7 +148,7 @@ func TestF45_packetLoss(t *testing.T) { //nolint:paralleltest // see above
 		lossy = 8 * time.Second
 	)
 	slow(t)
-	report := underLoad(t, func(ctx context.Context, r run) error {
+	report := underLoadBy(t, faulttest.Rules{Hung: wide}, func(ctx context.Context, r run) error {
 		return r.Disturb(ctx, "F45 5 % of all packets lost", func(ctx context.Context) error {
 			return r.withoutFailover(ctx, func() error {
 				if err := r.Lose(ctx, share); err != nil {
@@ -157,7 +158,7 @@ func TestF45_packetLoss(t *testing.T) { //nolint:paralleltest // see above
 			})
 		})
 	})
-	expectFailover(t, report, false)
+	faulttest.ExpectMove(t, report, false)
 }
 
 // Slow is not lost: what a host sends arrives 300 ms later, every answer and every
@@ -168,10 +169,10 @@ func TestF45_delay(t *testing.T) { //nolint:paralleltest // see above
 		during = 5 * time.Second
 	)
 	slow(t)
-	report := underLoad(t, func(ctx context.Context, r run) error {
+	report := underLoadBy(t, faulttest.Rules{Hung: wide}, func(ctx context.Context, r run) error {
 		for _, part := range []string{"a standby", "the primary"} {
 			err := r.Disturb(ctx, "F45 packets of "+part+" delayed by 300 ms", func(ctx context.Context) error {
-				primary, standbys, err := r.roles(ctx)
+				primary, standbys, err := r.Roles(ctx)
 				if err != nil {
 					return err
 				}
@@ -189,5 +190,5 @@ func TestF45_delay(t *testing.T) { //nolint:paralleltest // see above
 		}
 		return nil
 	})
-	expectFailover(t, report, false)
+	faulttest.ExpectMove(t, report, false)
 }

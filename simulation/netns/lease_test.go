@@ -11,6 +11,7 @@ import (
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/failover/lease"
 	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 )
 
 // Nobody can speak Raft, while PostgreSQL and HTTP pass: the primary stays open, for
@@ -19,7 +20,7 @@ func TestF50_raftCutEverywhere(t *testing.T) { //nolint:paralleltest // they sha
 	slow(t)
 	report := underLoad(t, func(ctx context.Context, r run) error {
 		return r.Disturb(ctx, "F50 Raft's port cut between all hosts", func(ctx context.Context) error {
-			primary, standbys, err := r.roles(ctx)
+			primary, standbys, err := r.Roles(ctx)
 			if err != nil {
 				return err
 			}
@@ -33,7 +34,7 @@ func TestF50_raftCutEverywhere(t *testing.T) { //nolint:paralleltest // they sha
 			})
 		})
 	})
-	expectFailover(t, report, false)
+	faulttest.ExpectMove(t, report, false)
 }
 
 // leasedByQuorum waits until the primary's lease comes from the standbys and theirs
@@ -75,7 +76,7 @@ func TestF10_isolatedPrimarySaysSo(t *testing.T) { //nolint:paralleltest // they
 	slow(t)
 	report := underLoad(t, func(ctx context.Context, r run) error {
 		return r.Disturb(ctx, "F10 primary isolated, and asked whether it is one", func(ctx context.Context) error {
-			primary, _, err := r.roles(ctx)
+			primary, _, err := r.Roles(ctx)
 			if err != nil {
 				return err
 			}
@@ -117,5 +118,5 @@ func TestF10_isolatedPrimarySaysSo(t *testing.T) { //nolint:paralleltest // they
 			return r.repair(ctx, nil)
 		})
 	})
-	expectFailover(t, report, true)
+	faulttest.ExpectMove(t, report, true)
 }

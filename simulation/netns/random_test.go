@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 )
 
 // TestFaults_inRandomOrder breaks links and PostgreSQLs, several at a time and
@@ -28,7 +29,7 @@ func TestFaults_inRandomOrder(t *testing.T) { //nolint:paralleltest // shares th
 	}
 	t.Logf("faults by seed %d: XPD_SEED=%[1]d repeats them", seed)
 	draw := rand.New(rand.NewPCG(seed, 0))
-	underLoadFor(t, longer, func(ctx context.Context, r run) error {
+	underLoadBy(t, faulttest.Rules{Patience: longer, Hung: wide}, func(ctx context.Context, r run) error {
 		return r.Disturb(ctx, fmt.Sprintf("faults in random order, seed %d", seed), func(ctx context.Context) error {
 			for began, round := time.Now(), 1; time.Since(began) < long; round++ {
 				if round%3 == 0 { // or each failover would wait longer than the one before

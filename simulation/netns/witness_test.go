@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/xpd-platform/xpd/pgcluster"
+	"github.com/xpd-platform/xpd/simulation/faulttest"
 )
 
 // As TestF12_cutFromBothStandbysOnly, by links that are cut as a whole: the leader is a
@@ -20,13 +21,13 @@ func TestF12_cutFromBothStandbysButNotFromTheWitness(t *testing.T) { //nolint:pa
 	}
 	b := &bed{witnesses: 1}
 	t.Cleanup(b.remove)
-	report := b.underLoad(t, faultPatience, func(ctx context.Context, r run) error {
+	report := b.underLoad(t, faulttest.Rules{Hung: wide}, func(ctx context.Context, r run) error {
 		witness := r.Cluster.Members()[dataNodes].ID
 		if err := r.lead(ctx, witness); err != nil {
 			return err
 		}
 		return r.Disturb(ctx, "F12 primary cut from both standbys, not from the witness that leads", func(ctx context.Context) error {
-			primary, standbys, err := r.roles(ctx)
+			primary, standbys, err := r.Roles(ctx)
 			if err != nil {
 				return err
 			}
@@ -40,7 +41,7 @@ func TestF12_cutFromBothStandbysButNotFromTheWitness(t *testing.T) { //nolint:pa
 			return r.repair(ctx, nil)
 		})
 	})
-	expectFailover(t, report, true)
+	faulttest.ExpectMove(t, report, true)
 }
 
 // lead makes id the leader of Raft: until it is, nobody else may ask for votes.
