@@ -23,7 +23,7 @@ func (a *Agent) clone(ctx context.Context, o pgcluster.Order) error {
 		return err
 	}
 	temp := a.p.data + ".clone"
-	if err := removeAll(temp); err != nil {
+	if err := errors.Join(removeAll(temp), removeAll(a.p.half())); err != nil {
 		return err
 	}
 	source := conninfo(a.toolSource(m, "xpd_clone", ReplicationRole))

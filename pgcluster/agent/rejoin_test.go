@@ -76,15 +76,19 @@ func TestAgent_clonesOnlyWhatItMay(t *testing.T) { //nolint:tparallel // the ste
 	n1.do(pgcluster.Order{Kind: pgcluster.OrderLead, Stamp: stamp(1, 2), Barrier: true, Open: true})
 	exec(t, n1.service(), "CREATE TABLE t AS SELECT 7 AS v")
 
-	// What a clone that was interrupted leaves behind.
-	half := filepath.Join(n2.o.Dir, "pg", "data.clone")
-	if err := os.MkdirAll(filepath.Join(half, "base"), 0o700); err != nil {
-		t.Fatal(err)
+	// What a clone that was interrupted leaves behind, and the deletion of half a rewind.
+	halves := []string{filepath.Join(n2.o.Dir, "pg", "data.clone"), filepath.Join(n2.o.Dir, "pg", "data.half")}
+	for _, half := range halves {
+		if err := os.MkdirAll(filepath.Join(half, "base"), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	follow := pgcluster.Order{Kind: pgcluster.OrderFollow, Stamp: stamp(1, 3), SystemID: system, Upstream: "n1"}
 	n2.do(follow)
-	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the interrupted clone is still there: %v", err)
+	for _, half := range halves {
+		if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still there: %v", half, err)
+		}
 	}
 
 	t.Run("init refuses a node that has data", func(*testing.T) { //nolint:paralleltest // a step

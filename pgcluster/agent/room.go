@@ -110,6 +110,9 @@ func freeIn(dir string) (uint64, error) {
 	return fs.Bavail * uint64(fs.Bsize), nil //nolint:gosec // a block's size is positive
 }
 
+// half is where half a rewind is while it is deleted.
+func (p paths) half() string { return p.data + ".half" }
+
 // dropHalves deletes what nobody can use, and what may take the room of a copy for good:
 // part of a copy, and data that a rewind left half done. Their own WAL was saved before
 // the rewind began.
@@ -117,18 +120,17 @@ func (a *Agent) dropHalves(ctx context.Context) error {
 	if err := removeAll(a.p.data + ".clone"); err != nil {
 		return err
 	}
-	half := a.p.data + ".half"
 	if exists(a.p.data) && exists(a.p.rewinding()) {
 		if err := a.killOrphans(ctx); err != nil { // half a rewind has no server
 			return err
 		}
 		a.log.WarnContext(ctx, "deleting half a rewind to make room for a copy", "data", a.p.data)
 		// What is deleted in part must not pass for data once the marker is gone.
-		if err := rename(a.p.data, half); err != nil {
+		if err := rename(a.p.data, a.p.half()); err != nil {
 			return fmt.Errorf("move half a rewind aside: %w", err)
 		}
 	}
-	return removeAll(half)
+	return removeAll(a.p.half())
 }
 
 // roomAdvice says what to do about a full disk.
