@@ -42,11 +42,12 @@ type NodeStatus struct {
 	State     string                 `json:"state"` // open, closed, streaming, cut off, stopped, crashed, starting, silent, empty
 	Timeline  pgcluster.Timeline     `json:"timeline"`
 	LSN       pgcluster.LSN          `json:"lsn"`
-	Gap       int64                  `json:"gap_bytes"`     // WAL flushed on the primary and not here; -1 unknown
-	Lag       time.Duration          `json:"lag_ns"`        // of replay; -1 unknown
-	Sync      string                 `json:"sync"`          // sync, async, or - for the primary
-	Age       time.Duration          `json:"age_ns"`        // of the report; -1 never seen
-	LeaseLeft time.Duration          `json:"lease_left_ns"` // for how long yet the node trusts what it knows; 0: not at all
+	Gap       int64                  `json:"gap_bytes"`       // WAL flushed on the primary and not here; -1 unknown
+	Lag       time.Duration          `json:"lag_ns"`          // of replay; -1 unknown
+	Sync      string                 `json:"sync"`            // sync, async, or - for the primary
+	Spare     bool                   `json:"spare,omitempty"` // it could be waited for, and need not be: enough nodes of the primary's zone are
+	Age       time.Duration          `json:"age_ns"`          // of the report; -1 never seen
+	LeaseLeft time.Duration          `json:"lease_left_ns"`   // for how long yet the node trusts what it knows; 0: not at all
 	Doing     *pgcluster.OrderStatus `json:"doing,omitempty"`
 	Absent    *Absence               `json:"absent,omitempty"`   // people have the cluster do without it
 	Released  bool                   `json:"released,omitempty"` // and so it does: no commit rests on it, and its PostgreSQL is as they want it
@@ -294,10 +295,21 @@ func (d *decision) nodeStatus(id pgcluster.NodeID) NodeStatus {
 	if n.Age < d.p.Silence {
 		n.State = d.nodeState(r, primary)
 	}
+	if up, ok := d.v.report(d.s.Primary.Node, d.p); ok && d.spareOf(up, id) {
+		m, _ := d.s.Member(id)
+		n.Spare = true
+		n.Notes = append(n.Notes, fmt.Sprintf("streams; commits need not wait for it: it is in zone %s, like the primary, and enough others are not", m.Zone))
+	}
 	if m, _ := d.s.Member(id); m.Witness {
 		n.Sync = "-"
 	}
 	return n
+}
+
+// spareOf reports whether id would be in the sync set but for its zone, which is that of the
+// primary up.
+func (d *decision) spareOf(up pgcluster.Report, id pgcluster.NodeID) bool {
+	return id != up.Node && !d.s.Sync.target().Has(id) && d.s.mayJoin(id) && d.joinable(up, id) && !d.zoneHasRoom(up, id)
 }
 
 // Well reports whether the node is as it should be: one in maintenance may be anything.

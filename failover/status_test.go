@@ -264,3 +264,33 @@ func TestExplain_gap(t *testing.T) {
 		}
 	}
 }
+
+// A node that the zone of the primary keeps out of the sync set is as good as it will get.
+func TestExplain_spare(t *testing.T) {
+	t.Parallel()
+	zoned := tagged(map[int]pgcluster.Member{1: {Zone: "a"}, 2: {Zone: "a"}, 3: {Zone: "b"}})
+	whole := see(primary(), standby("n2"), standby("n3"))
+	for name, tt := range map[string]struct {
+		state failover.State
+		view  failover.View
+		want  bool
+	}{
+		"its zone is that of the primary": {steadyWith(zoned, durable(1, "n3")), whole, true},
+		"it is in the sync set":           {steadyWith(zoned), whole, false},
+		"without zones":                   {steadyWith(durable(1, "n3")), whole, false},
+		"it is needed": {
+			steadyWith(zoned, durable(1, "n3")),
+			see(primary(func(r *pgcluster.Report) { r.Senders = r.Senders[:1] }), standby("n2"), standby("n3")), false,
+		},
+		"it does not stream": {
+			steadyWith(zoned, durable(1, "n3")),
+			see(primary(func(r *pgcluster.Report) { r.Senders = r.Senders[1:] }), standby("n2", cut), standby("n3")), false,
+		},
+	} {
+		tt.view.Streamed["n3"] = 0
+		n := failover.Explain(tt.state, tt.view, policy).Nodes[1]
+		if n.Spare != tt.want || tt.want != (len(n.Notes) > 0) {
+			t.Errorf("%s: spare is %v, notes %q; want %v", name, n.Spare, n.Notes, tt.want)
+		}
+	}
+}

@@ -136,7 +136,7 @@ type Report struct {
 	Lower        []string  `json:"pending_lower,omitempty"`   // the same, and gets lower
 	Refused      []string  `json:"refused,omitempty"`         // settings that PostgreSQL does not take, with the reason; it runs without them
 	Overrides    []string  `json:"overrides,omitempty"`       // ALTER SYSTEM of settings that the agent owns, taken back
-	Weak         []string  `json:"weak,omitempty"`            // roles, databases and sessions whose commits do not wait for a standby
+	Weak         []string  `json:"weak,omitempty"`            // roles and databases whose commits do not wait for a standby; a session that says so itself shows nowhere
 	LogicalSlots []string  `json:"logical_slots,omitempty"`   // would not survive the loss of this node
 	Restarted    uint64    `json:"restarted,omitempty"`       // number of the last restart order that was carried out
 	Cloned       uint64    `json:"cloned,omitempty"`          // number of the last clone that was asked for, and made or taken back

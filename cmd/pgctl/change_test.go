@@ -67,6 +67,31 @@ func ofFive(n *node) {
 	}
 }
 
+// zoned has new n4 stream from the primary at once, in whose zone it is; n2 and n3 are in
+// another one. Who is on its way out is dropped.
+func zoned(n *node) {
+	n.state.Settings.K = 1
+	for i, zone := range []string{"a", "b", "b"} {
+		n.state.Members[i].Zone = zone
+	}
+	n.read = func(s *failover.State) {
+		dropLeaving(s)
+		if _, added := s.Member("n4"); !added {
+			return
+		}
+		reports := maps.Clone(n.view.Reports)
+		up, like := reports["n1"], reports["n2"]
+		if _, streams := up.Report.Sender("n4"); !streams {
+			sender := up.Report.Senders[0]
+			sender.Node = "n4"
+			up.Report.Senders = append(slices.Clone(up.Report.Senders), sender)
+		}
+		like.Report.Node = "n4"
+		reports["n1"], reports["n4"] = up, like
+		n.view.Reports = reports
+	}
+}
+
 func TestChanges(t *testing.T) {
 	t.Parallel()
 	const n4 = "n4=127.0.0.7:1:2:3"
@@ -78,6 +103,8 @@ func TestChanges(t *testing.T) {
 	}{
 		"node_add":                 {args: []string{"node", "add", n4 + "/zone=b", "--no-wait", "--reason", "more room"}},
 		"node_add_witness":         {args: []string{"node", "add", n4 + "/witness", "-y"}},
+		"node_add_spare":           {args: []string{"node", "add", n4 + "/zone=a"}, change: zoned},
+		"node_replace_by_a_spare":  {args: []string{"node", "replace", "n3", n4 + "/zone=a", "-y"}, change: zoned},
 		"node_add_taken":           {args: []string{"node", "add", "n3=127.0.0.7:1:2:3"}, code: exitFailed},
 		"node_add_syntax":          {args: []string{"node", "add", "n4"}, code: exitFailed},
 		"node_add_never_there":     {args: []string{"node", "add", n4, "--timeout", "3s"}, code: exitFailed},

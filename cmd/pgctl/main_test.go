@@ -143,8 +143,8 @@ func healthy(t *testing.T) *node {
 		Position: pgcluster.Position{Timeline: 3, LSN: 0x16_B374D848}, Open: 4, Led: 4, Pledged: pgcluster.Stamp{Epoch: 4},
 		SyncNames: "ANY 1 (n2, n3)", Barrier: 4,
 		Senders: []pgcluster.Sender{
-			{Node: "n2", Streaming: true, SyncPriority: 1, Flushed: 0x16_B374D848, ReplayLag: 312 * time.Microsecond},
-			{Node: "n3", Streaming: true, SyncPriority: 1, Flushed: 0x16_B374C048, ReplayLag: 1250 * time.Millisecond},
+			{Node: "n2", Streaming: true, SyncPriority: 1, Flushed: 0x16_B374D848, Replayed: 0x16_B374D848, ReplayLag: 312 * time.Microsecond},
+			{Node: "n3", Streaming: true, SyncPriority: 1, Flushed: 0x16_B374C048, Replayed: 0x16_B374C048, ReplayLag: 1250 * time.Millisecond},
 		},
 	}
 	standby := func(id pgcluster.NodeID, lsn pgcluster.LSN) pgcluster.Report {

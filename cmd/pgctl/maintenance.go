@@ -66,7 +66,7 @@ func takenBack(ctx context.Context, env *env, id pgcluster.NodeID, noWait bool) 
 	if noWait {
 		return env.print(struct{}{}, fmt.Sprintf("%s is taken back; pgctl status shows how far it is\n", id))
 	}
-	m, err := awaitNode(ctx, env, id)
+	m, _, err := awaitNode(ctx, env, id)
 	if err != nil {
 		return err
 	}

@@ -36,17 +36,22 @@ func (c *nodeAddCmd) Run(ctx context.Context, env *env) error {
 	if err != nil {
 		return notDone(err)
 	}
+	text := fmt.Sprintf("%s is part of the cluster\n", m.ID)
 	if !c.NoWait {
-		if added, err = awaitNode(ctx, env, m.ID); err != nil {
+		var spare bool
+		if added, spare, err = awaitNode(ctx, env, m.ID); err != nil {
 			return err
 		}
+		if spare {
+			text += "Commits need not wait for it: pgctl status says why\n"
+		}
 	}
-	return env.print(added, fmt.Sprintf("%s is part of the cluster\n", m.ID))
+	return env.print(added, text)
 }
 
 // awaitNode returns once a new node votes and, if commits may wait for it, is in the
-// sync set.
-func awaitNode(ctx context.Context, env *env, id pgcluster.NodeID) (client.ClusterMember, error) {
+// sync set, or would be but for its zone (spare).
+func awaitNode(ctx context.Context, env *env, id pgcluster.NodeID) (m client.ClusterMember, spare bool, err error) {
 	now, err := env.until(ctx, fmt.Sprintf("%s was ready", id), func(now client.Cluster) (bool, string) {
 		m, known := memberOf(now, id)
 		n := nodeOf(now, id)
@@ -59,15 +64,15 @@ func awaitNode(ctx context.Context, env *env, id pgcluster.NodeID) (client.Clust
 				what = n.Doing.Step
 			}
 			return false, fmt.Sprintf("%s: %s", id, what)
-		case !m.Witness && !m.NoSync && n.Sync != "sync":
+		case !m.Witness && !m.NoSync && n.Sync != "sync" && !n.Spare:
 			return false, fmt.Sprintf("%s streams; commits do not wait for it yet", id)
 		case !m.Voter:
 			return false, fmt.Sprintf("%s does not vote in Raft yet", id)
 		}
 		return true, ""
 	})
-	m, _ := memberOf(now, id)
-	return m, err
+	m, _ = memberOf(now, id)
+	return m, nodeOf(now, id).Spare, err
 }
 
 type nodeRemoveCmd struct {
@@ -149,7 +154,7 @@ func (c *nodeReplaceCmd) Run(ctx context.Context, env *env) error {
 			return notDone(err)
 		}
 	}
-	if _, err := awaitNode(ctx, env, m.ID); err != nil {
+	if _, _, err := awaitNode(ctx, env, m.ID); err != nil {
 		return fmt.Errorf("%w\n%s is still a member; the same command goes on from here", err, old)
 	}
 	return removeNode(ctx, env, old, c.Reason, false)
