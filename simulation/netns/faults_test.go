@@ -1,10 +1,14 @@
 package netns_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -293,6 +297,77 @@ func TestF23_leaderPartitionedAway(t *testing.T) { //nolint:paralleltest // see 
 		})
 	})
 	faulttest.ExpectMove(t, report, false)
+}
+
+// A leader that loses Raft alone still hears and orders everybody by HTTP, as long as it
+// takes itself for the leader. The failover that follows is that of its successor.
+func TestF23_leaderDeposedButHeard(t *testing.T) { //nolint:paralleltest // see above
+	slow(t)
+	report := underLoad(t, func(ctx context.Context, r run) error {
+		return r.Disturb(ctx, "F23 Raft leader cut off from Raft alone, and the primary dies", func(ctx context.Context) error {
+			c, err := r.cast(ctx)
+			if err != nil {
+				return err
+			}
+			before, err := r.Epoch(ctx)
+			if err != nil {
+				return err
+			}
+			err = r.Failover(ctx, func() error {
+				return errors.Join(
+					r.Block(ctx, c.leader, pgcluster.DefaultRaftPort, c.primary, c.third),
+					r.Block(ctx, c.primary, pgcluster.DefaultRaftPort, c.leader),
+					r.Block(ctx, c.third, pgcluster.DefaultRaftPort, c.leader),
+					r.Cluster.KillPostgres(c.primary))
+			})
+			if err != nil {
+				return err
+			}
+			opened, err := r.Cluster.Status(ctx, c.third)
+			if err != nil {
+				return err
+			}
+			if err := r.refusesOrder(ctx, opened.Primary, before); err != nil {
+				return err
+			}
+			if err := r.Hold(ctx, calm); err != nil { // it may try
+				return err
+			}
+			if err := errors.Join(r.repair(ctx, nil), r.Cluster.WaitReady(ctx)); err != nil {
+				return err
+			}
+			st, err := r.Client.Cluster(ctx)
+			if err == nil && (st.Epoch != before+1 || st.Primary != opened.Primary) {
+				err = fmt.Errorf("%s of epoch %d became %s of epoch %d, want epoch %d alone", opened.Primary, opened.Epoch, st.Primary, st.Epoch, before+1)
+			}
+			return err
+		})
+	})
+	faulttest.ExpectMove(t, report, true)
+}
+
+// refusesOrder gives a primary an order that its deposed leader may have had on the way,
+// of the epoch before, and checks that it is refused for that.
+func (r run) refusesOrder(ctx context.Context, primary pgcluster.NodeID, epoch uint64) error {
+	if r.Cluster.Trust() != nil {
+		return nil // only who shows the certificate of a node may give orders at all: F48
+	}
+	text, err := os.ReadFile(filepath.Join(r.Cluster.Dir(), "secret"))
+	if err != nil {
+		return err
+	}
+	secret, err := pgcluster.ParseSecret(text)
+	if err != nil {
+		return err
+	}
+	err = client.NewNodeClient(r.Cluster.Members(), secret.Password(pgcluster.PasswordNode), nil).Order(ctx, pgcluster.Order{
+		Node: primary, Kind: pgcluster.OrderStop, Stamp: pgcluster.Stamp{Epoch: epoch, Term: math.MaxUint32},
+	})
+	if !errors.Is(err, pgcluster.ErrStaleOrder) {
+		return fmt.Errorf("%s took an order of epoch %d: %w", primary, epoch, cmp.Or(err, errors.New("accepted")))
+	}
+	r.Say("%s refuses an order of epoch %d: %v", primary, epoch, err)
+	return nil
 }
 
 // cast is who plays which part in a cluster of three.
