@@ -1,6 +1,7 @@
 package simulation_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -196,6 +197,9 @@ func TestF33_CancelledInASyncWait(t *testing.T) { //nolint:paralleltest // they 
 				}
 				resume = append(resume, r)
 			}
+			if err := waitsPastTimeout(ctx, s, primary); err != nil {
+				return err
+			}
 			cancelled, err := cancelWaiters(ctx, s, primary)
 			if err != nil {
 				return err
@@ -216,6 +220,27 @@ func TestF33_CancelledInASyncWait(t *testing.T) { //nolint:paralleltest // they 
 		})
 	})
 	faulttest.ExpectMove(t, r, true)
+}
+
+// waitsPastTimeout checks that a statement_timeout does not end a commit that waits for
+// standbys: its answer would be taken for an acknowledgement.
+func waitsPastTimeout(ctx context.Context, s *simulation.Session, primary pgcluster.NodeID) error {
+	const patience = 500 * time.Millisecond // five times the timeout
+	conn, err := s.Cluster.Admin(ctx, primary)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, `SET statement_timeout = '100ms'`); err != nil {
+		return err
+	}
+	short, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err = conn.Exec(short, `SELECT pg_logical_emit_message(true, 'F33', '')`)
+	if short.Err() == nil {
+		return fmt.Errorf("a commit ended by statement_timeout while no standby could acknowledge it: %w", cmp.Or(err, errors.New("acknowledged")))
+	}
+	return nil
 }
 
 // cancelWaiters cancels every commit that waits for standbys, some by a cancel and

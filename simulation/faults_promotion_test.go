@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xpd-platform/xpd/client"
 	"github.com/xpd-platform/xpd/failover"
 	"github.com/xpd-platform/xpd/pgcluster"
 	"github.com/xpd-platform/xpd/simulation"
@@ -54,15 +55,49 @@ func TestF22_LeaderKilledAfterEachPhase(t *testing.T) { //nolint:paralleltest //
 				return err
 			}
 		}
-		return nil
+		err := loseLeaderAfter(ctx, s, "restart of all", phaseEntered(failover.PhaseRestart), func(pgcluster.NodeID) error {
+			_, err := s.Client.RestartCluster(ctx, "", "F22")
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return restartInPlace(ctx, s)
+	})
+}
+
+// restartInPlace has the primary restarted without handing over, which takes a setting
+// that gets lower, and kills the leader meanwhile. The setting is put back.
+func restartInPlace(ctx context.Context, s *simulation.Session) error {
+	lower := "170"
+	change := client.SettingsChange{Postgres: map[string]*string{"max_connections": &lower}, Reason: "F22"}
+	if _, err := s.Client.ChangeClusterSettings(ctx, change); err != nil {
+		return err
+	}
+	err := loseLeaderAfter(ctx, s, "restart in place", phaseEntered(failover.PhaseStop), func(primary pgcluster.NodeID) error {
+		return soonish(ctx, "the restart to be accepted", func() bool {
+			_, err := s.Client.RestartCluster(ctx, primary, "F22") // refused until all have written the setting
+			return err == nil
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return s.Disturb(ctx, "F22, the setting is put back", func(ctx context.Context) error {
+		return setMaxConnections(ctx, s, "")
 	})
 }
 
 // loseLeaderAfter starts an operation and kills the leader's xpd as soon as it says
-// that the phase is agreed on.
+// that the phase is agreed on. The next leader carries on: it opens the epoch of the
+// operation, or one more if what it waited for did not outlive the change.
 func loseLeaderAfter(ctx context.Context, s *simulation.Session, what string, m moment, begin func(primary pgcluster.NodeID) error) error {
 	return s.Disturb(ctx, fmt.Sprintf("F22 %s, after %s", what, m.name), func(ctx context.Context) error {
 		l, primary, err := parts(ctx, s)
+		if err != nil {
+			return err
+		}
+		before, err := s.Epoch(ctx)
 		if err != nil {
 			return err
 		}
@@ -83,7 +118,13 @@ func loseLeaderAfter(ctx context.Context, s *simulation.Session, what string, m 
 			return fmt.Errorf("writes do not go on without the leader %s: %w", l, err)
 		}
 		s.Repaired()
-		return s.Cluster.StartNode(l)
+		if err := errors.Join(s.Cluster.StartNode(l), s.Cluster.WaitReady(ctx)); err != nil {
+			return err
+		}
+		if now, err := s.Epoch(ctx); err != nil || now == before || now > before+2 {
+			return errors.Join(fmt.Errorf("epoch %d became %d without the leader %s", before, now, l), err)
+		}
+		return nil
 	})
 }
 

@@ -247,7 +247,7 @@ func TestF37_SwitchoverWithALongTransaction(t *testing.T) { //nolint:paralleltes
 
 func TestF37_CandidateDiesMidway(t *testing.T) { //nolint:paralleltest // see above
 	underLoad(t, func(ctx context.Context, s *simulation.Session) error {
-		for _, phase := range []failover.Phase{failover.PhaseCheckpoint, failover.PhasePromote} {
+		for _, phase := range []failover.Phase{failover.PhaseCheckpoint, failover.PhaseStop, failover.PhasePromote} {
 			_, standbys, err := s.Roles(ctx)
 			if err != nil {
 				return err
