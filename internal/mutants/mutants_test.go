@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 const root = "../.."
@@ -67,5 +68,54 @@ func TestJudge(t *testing.T) {
 	}
 	for name := range tests {
 		t.Errorf("there is no mutant %q", name)
+	}
+}
+
+// A test that waits for ever kills a mutant only if it is the mutant that it waits for.
+func TestJudge_noEnd(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for name, text := range map[string]string{
+		"go.mod": "module example.com/m\n\ngo 1.26\n",
+		"p/p.go": "package p\n\nfunc ends() bool { return true }\n",
+		"p/p_test.go": `package p
+
+import "testing"
+
+func TestMutant(t *testing.T) {
+	if !ends() {
+		select {}
+	}
+}
+
+func TestMachine(t *testing.T) { select {} }
+`,
+	} {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b := &bench{root: root, dir: t.TempDir()}
+	for _, test := range []struct {
+		name  string
+		limit time.Duration
+		want  string
+	}{
+		{"TestMutant", 3 * time.Second, "TestMutant (no end)"},
+		{"TestMachine", time.Second, ""},
+	} {
+		m := mutant{name: test.name, file: "p/p.go", old: "return true", new: "return false"}
+		m.suites = []suite{{name: test.name, pkg: "p", run: "^" + test.name + "$", limit: test.limit}}
+		v, err := b.judge(t.Context(), m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(v.killers, "; "); got != test.want || v.killed != (test.want != "") {
+			t.Errorf("%s: killed %v by %q, want %q", test.name, v.killed, got, test.want)
+		}
 	}
 }
