@@ -81,7 +81,7 @@ func (c *cluster) wish() {
 		})
 	case 7:
 		for _, n := range c.nodes {
-			if _, ok := c.raft.state.Member(n.id); !ok {
+			if _, ok := c.raft.state.Member(n.id); !ok && !c.raft.state.Removed(n.id) {
 				c.ask("adding "+string(n.id), func(s failover.State, v failover.View) (failover.State, error) {
 					return failover.AddMember(s, v, c.policy, n.address())
 				})
