@@ -49,9 +49,17 @@ func beliefs() []mutant {
 	}
 }
 
-// takeovers are about what is adopted, and what people may force.
+// takeovers are about what is made from nothing or adopted, and what people may force.
 func takeovers() []mutant {
 	return []mutant{
+		{
+			name: "initdb though a node has data", file: step,
+			old: "if !ok || r.Role != pgcluster.RoleNone {", new: "if !ok || r.Role == \"\" {",
+		},
+		{
+			name: "initdb before every node was heard", file: step,
+			old: "if !ok || r.Role != pgcluster.RoleNone {", new: "if ok && r.Role != pgcluster.RoleNone {",
+		},
 		{
 			name: "adopt while a member is silent", file: "failover/adopt.go",
 			old: "case !ok:\n\t\t\treturn primary, fmt.Sprintf(\"waiting for %s\", m.ID)", new: "case !ok:\n\t\t\tcontinue",

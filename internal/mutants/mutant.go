@@ -64,5 +64,5 @@ func allMutants() []mutant {
 		m.suites = []suite{tables()}
 		all = append(all, m)
 	}
-	return slices.Concat(all, orders(), settings(), rest(), leases(), fences())
+	return slices.Concat(all, orders(), pledges(), settings(), rest(), leases(), fences())
 }
