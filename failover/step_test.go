@@ -50,7 +50,6 @@ func switching(ph failover.Phase) failover.State {
 	return s
 }
 
-//nolint:unparam // it reads better with the name
 func chose(id pgcluster.NodeID, members ...pgcluster.NodeID) func(*failover.Operation) {
 	return func(op *failover.Operation) { op.To, op.Sync = id, anyOne(members...) }
 }

@@ -60,6 +60,18 @@ func (c *cluster) saved(prev, next failover.State) {
 		c.checkChoice(prev, c.nodeOf(next.Op.To), next.Op.Epoch)
 		c.checkWanted(next)
 	}
+	if next.Primary.Epoch > prev.Primary.Epoch {
+		c.openedNow(prev, next)
+	} else if !next.Sync.Durable.Equal(prev.Sync.Durable) {
+		c.checkHeld("after a change of the sync set", next)
+	}
+	c.count(prev, next)
+	c.checkRules()
+	c.aim(prev, next)
+}
+
+// count notes what a history came by, for a run that would otherwise prove little.
+func (c *cluster) count(prev, next failover.State) {
 	if next.Op != nil && prev.Op != nil && next.Op.Epoch > prev.Op.Epoch {
 		c.result.Retries++
 	}
@@ -70,16 +82,9 @@ func (c *cluster) saved(prev, next failover.State) {
 			c.result.Shrinks++
 		}
 	}
-	if next.Primary.Epoch > prev.Primary.Epoch {
-		c.openedNow(prev, next)
-	} else if !next.Sync.Durable.Equal(prev.Sync.Durable) {
-		c.checkHeld("after a change of the sync set", next)
-	}
 	if p := c.nodeOf(next.Primary.Node); p != nil && next.Primary.Access == failover.AccessOpen && p.leads(next) && !p.pg.armed {
 		c.result.Alone++
 	}
-	c.checkRules()
-	c.aim(prev, next)
 }
 
 func chosen(s failover.State, op *failover.Operation) bool {

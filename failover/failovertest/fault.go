@@ -72,10 +72,14 @@ func (c *cluster) fault(n *node) {
 			p.cancelWaits()
 		}
 	case 20:
-		if r := n.pg.receiver; r != nil {
-			c.logf("%s: walreceiver dies", n.id)
-			r.loseReceiver()
-		}
+		n.killReceiver()
+	}
+}
+
+func (n *node) killReceiver() {
+	if r := n.pg.receiver; r != nil {
+		n.c.logf("%s: walreceiver dies", n.id)
+		r.loseReceiver()
 	}
 }
 

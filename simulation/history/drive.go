@@ -12,7 +12,7 @@ import (
 // Drive is simulation.Drive with a ledger beside the load. What the ledger and the
 // answers say is wrong is the History of the report.
 func Drive(ctx context.Context, c *localcluster.Cluster, o simulation.Options, script func(context.Context, *simulation.Session) error) (simulation.Report, error) {
-	ledger, err := OpenLedger(ctx, c, int64(o.Seed))
+	ledger, err := OpenLedger(ctx, c, int64(o.Seed)) //nolint:gosec // only tells runs apart
 	if err != nil {
 		return simulation.Report{}, err
 	}
