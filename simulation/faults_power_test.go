@@ -243,9 +243,9 @@ func TestF21_StaleStandbyFirst(t *testing.T) { //nolint:paralleltest // they sha
 }
 
 // refusesToLead waits until the PostgreSQL of a node answers and checks for some
-// seconds that it is no primary, and that the status names the member of the sync set
-// that is waited for.
-func refusesToLead(ctx context.Context, s *simulation.Session, id, missing pgcluster.NodeID) error {
+// seconds that it is no primary, and that the status names whom writes wait for: others
+// of the sync set, in which only fresh is beside the primary.
+func refusesToLead(ctx context.Context, s *simulation.Session, id, fresh pgcluster.NodeID) error {
 	const watched = 5 * time.Second
 	recovering := false
 	check := func() error {
@@ -268,8 +268,9 @@ func refusesToLead(ctx context.Context, s *simulation.Session, id, missing pgclu
 			return err
 		}
 	}
-	blocked, err := s.Cluster.WaitStatus(ctx, "writes are blocked, and "+string(missing)+" is waited for", func(st failover.Status) bool {
-		return st.Level == failover.LevelNoWrites && strings.Contains(st.Writes, string(missing))
+	blocked, err := s.Cluster.WaitStatus(ctx, "writes are blocked for want of another node", func(st failover.Status) bool {
+		_, needed, ok := strings.Cut(st.Writes, "a failover needs one of: ")
+		return ok && !strings.Contains(needed, string(id)) && strings.Contains(st.Sync, string(fresh)) && !strings.Contains(st.Sync, string(id))
 	})
 	s.Say("%s", blocked.Writes)
 	return err
