@@ -35,7 +35,7 @@ const (
 	shrinkBound = 2 * (4 + 2 + 4) * time.Second
 	// wide is what an answer may take where a failover comes late: the evidence takes its
 	// time, or it waits for the election of a leader, or for the failovers before it, up to 8 s. A request then waits
-	// for all of it, and in the node that is cut off until its deadline of 10 s first.
+	// for all of it, and in the node that is cut off until its deadline of 15 s first.
 	wide = 25 * time.Second
 )
 
