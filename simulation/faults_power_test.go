@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/user"
@@ -362,17 +363,16 @@ func takePID(s *simulation.Session, id pgcluster.NodeID) (end func(), err error)
 	return end, nil
 }
 
-// staysShut checks for some seconds that a node which is alone lets nobody write,
-// although its PostgreSQL answers.
+// staysShut checks for some seconds that a node which is alone lets nobody write. Its
+// PostgreSQL need not even run, without a leader to order it; its xpd must, and says that
+// it is no primary.
 func staysShut(ctx context.Context, s *simulation.Session, id pgcluster.NodeID) error {
 	const watched = 4 * time.Second
-	if err := soonish(ctx, "PostgreSQL of "+string(id)+" to answer", func() bool {
-		conn, err := s.Cluster.Admin(ctx, id)
-		if err == nil {
-			err = conn.Close(ctx)
-		}
-		return err == nil
-	}); err != nil {
+	alive := func() bool {
+		status, _ := s.Cluster.Get(ctx, id, "/healthz")
+		return status == http.StatusOK
+	}
+	if err := soonish(ctx, "xpd of "+string(id)+" to answer", alive); err != nil {
 		return err
 	}
 	for end := time.Now().Add(watched); time.Now().Before(end); {
@@ -388,6 +388,9 @@ func staysShut(ctx context.Context, s *simulation.Session, id pgcluster.NodeID) 
 		if err := s.Hold(ctx, 50*time.Millisecond); err != nil {
 			return err
 		}
+	}
+	if status, text := s.Cluster.Get(ctx, id, "/primary"); status != http.StatusServiceUnavailable {
+		return fmt.Errorf("/primary of %s, which is alone: %d %s", id, status, text)
 	}
 	return nil
 }
