@@ -27,7 +27,17 @@ func (c *cluster) acknowledged(n *node, epoch uint64, r *record) {
 	c.byLSN[r.lsn] = r
 	r.acked = true
 	c.acked = append(c.acked, r)
-	c.checkHeldOne("acknowledged", c.raft.state, r)
+	if !floored(c.raft.state, r) {
+		c.checkHeldOne("acknowledged", c.raft.state, r)
+	}
+}
+
+// floored reports whether an operation has made sure of r: it has chosen somebody, and
+// nobody is promoted any more who is below the floor. An old primary may still hear of
+// what a member had flushed before it pledged, and that member be cloned by now.
+func floored(s failover.State, r *record) bool {
+	op := s.Op
+	return op != nil && (op.To != "" || len(op.Tried) > 0) && r.lsn <= s.Floor.LSN
 }
 
 // checkAcked holds the WAL of n to everything that was acknowledged.
