@@ -27,7 +27,8 @@ type moment struct {
 
 func phaseEntered(p failover.Phase) moment {
 	return moment{
-		string(p), []string{`"phase entered"`, fmt.Sprintf(`"phase":%q`, p)},
+		string(p),
+		[]string{`"phase entered"`, fmt.Sprintf(`"phase":%q`, p)},
 		p == failover.PhaseCheckpoint || p == failover.PhaseRestart,
 	}
 }
