@@ -259,7 +259,8 @@ func (d *decision) promote() {
 		return
 	}
 	// Re-pointed during the promotion, a standby acknowledges the barrier sooner; any
-	// earlier, it would be refused and come back later. In a switchover, also one for a restart, none has pledged: whom they followed is down for good.
+	// earlier, it would be refused and come back later. In a switchover, also one for a
+	// restart, none has pledged: whom they followed is down for good.
 	for _, id := range op.Sync.Members {
 		f, ok := d.v.standby(id, d.p)
 		free := f.Recruited == op.Epoch || op.Kind == KindSwitchover || op.Kind == KindRestart
